@@ -8,29 +8,25 @@
 
 #include <stdbool.h>
 
+#include "app/doc.h"
 #include "app/worker.h"
 
 struct tui_params {
     struct worker_params worker; /* how to start the reading thread; worker.store: where sessions live, NULL = none kept */
-    int64_t session;             /* the session to open; 0 = the one over exactly these documents, else a new one */
 
-    /* The documents, already read and cleaned; borrowed until tui_run returns. An id of 0 means not stored yet: they are
-     * put into the store when there is one. Empty with session 0: the library is shown. */
-    const struct store_document *documents;
-    size_t n_documents;
+    int64_t session; /* the session to open; 0 = the latest over exactly these documents, else a new one */
+    bool fresh;      /* a new session even where one over these documents exists */
 
-    /* Reads one more file or folder, for /add and @. *out is malloced and the caller's, each item to be freed with
-     * store_document_free. report (may be NULL) gets one sentence to tell, such as what was skipped; at most cap bytes. */
-    int (*read)(void *ctx, const char *path, struct store_document **out, size_t *count, char *report, size_t cap,
-                struct error *);
-    void *read_ctx;
+    /* The documents, read already; borrowed until the return. They are put into the store when there is one. None, and
+     * session 0: the library is shown. With a session they are ignored: it has its own. */
+    const struct document_list *documents;
 
     const char *state_dir; /* folder of the question history (made 0700 when missing); NULL = keep none */
-    bool color;            /* what --color and NO_COLOR came to */
-    bool fresh;            /* a new session even when one over these documents exists */
+    bool color;            /* what --color, NO_COLOR and TERM came to */
 };
 
-/* Runs until the user quits. Returns 0, an error_code, or 128 + the number of the signal that ended it. */
+/* Runs until the user quits. Returns 0, an error_code, or 128 + the number of the signal that ended it. A terminal that
+ * cannot do it (TERM=dumb, no terminal at all) is ERROR_USAGE with a sentence that names --plain. */
 int tui_run(const struct tui_params *, struct error *);
 
 /* The same session line by line, for screen readers and terminals without a screen: no cursor movement, no colour. */
