@@ -47,6 +47,8 @@ struct store_document {
     size_t places_len;
     int64_t mtime, size; /* of the file, to notice a change cheaply */
 };
+/* Stores a text, or finds it when it is there (its path, title, places, mtime and size then become the new ones). The
+ * hash is computed here: the caller need not fill it. */
 int store_document_put(struct store *, const struct store_document *, int64_t *id, struct error *);
 int store_document_get(struct store *, int64_t id, struct store_document *out, struct error *); /* free with _free */
 void store_document_free(struct store_document *);
@@ -92,7 +94,7 @@ int store_session_documents(struct store *, int64_t id, int64_t **ids, size_t *c
 int store_session_add_document(struct store *, int64_t id, int64_t document, struct error *);
 int store_session_rename(struct store *, int64_t id, const char *name, struct error *);
 int store_session_remove(struct store *, int64_t id, struct error *); /* and what only it used */
-/* A new session with the first n_turns turns (SIZE_MAX: all): a few rows, no state is copied. */
+/* A new session with the first n_turns turns (SIZE_MAX: all): a few rows, no state is copied. name NULL: as it was. */
 int store_session_fork(struct store *, int64_t id, size_t n_turns, const char *name, int64_t *out, struct error *);
 int store_session_truncate(struct store *, int64_t id, size_t n_turns, struct error *); /* rewind */
 /* The session whose documents have exactly these hashes in this order, latest used; *id = 0 when there is none. */
@@ -103,14 +105,16 @@ void store_turn_list_free(struct store_turn_list *);
 /* ----------------------------------------------------------------------------------------------- states */
 
 /* H(i) for i = 0 .. count / STORE_SEGMENT, written to chain[i]; the caller gives count / STORE_SEGMENT + 1 keys. */
-void store_chain(const uint8_t model[STORE_KEY], const uint32_t *ids, size_t count, uint8_t (*chain)[STORE_KEY]);
+int store_chain(const uint8_t model[STORE_KEY], const uint32_t *ids, size_t count, uint8_t (*chain)[STORE_KEY],
+                struct error *error);
 
 /* The longest stored prefix of ids: *position tokens (0 = none) have a snapshot and all their rows. */
 int store_find_prefix(struct store *, const uint8_t model[STORE_KEY], const uint32_t *ids, size_t count,
                       size_t *position, struct error *);
 
 /* Reads it: calls rows for each segment in order (the tail last), then snapshot; while one is being handed over the
- * next is read and checked. A callback's error ends the load and is returned. */
+ * next is read and checked. A callback's error ends the load and is returned. What proves damaged is dropped, so that
+ * store_find_prefix then answers with the next best position. */
 struct store_load {
     int (*rows)(void *ctx, const void *bytes, size_t size, struct error *);
     int (*snapshot)(void *ctx, const void *bytes, size_t size, struct error *);
@@ -145,7 +149,10 @@ struct store_save {
     size_t n_turns;
 };
 /* Queues a save and returns at once (it waits only when more than two saves are pending). Errors of the disk appear
- * at the next store_queue_* call. */
+ * at the next store_queue_* call: that call returns them once and does not queue what it was given, for that may stand
+ * on what was lost. A save that fails leaves nothing behind, neither blobs nor turns. With rows only (no snapshot) the
+ * segments belong to no session until a snapshot stands on them. A save may also bring turns alone (count = 0).
+ * A segment before first_segment that is not stored fails the save with ERROR_STATE. */
 int store_queue_save(struct store *, struct store_save *, struct error *);
 /* Waits until everything queued is committed; returns the first error since the last call. */
 int store_queue_flush(struct store *, struct error *);
