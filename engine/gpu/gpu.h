@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Inside the Vulkan backend. One file for each kind of thing:
+ *
+ *   api.c       the Vulkan functions, found at run time
+ *   device.c    instance, physical devices and what they can do, logical device
+ *   memory.c    device memory, by buffer device address; uploads and downloads
+ *   command.c   recording: dispatches, copies, the barriers between them; submitting and waiting
+ *   pipeline.c  kernels: a shader with its specialisation constants, made when first asked for
+ *   backend.c   the table of operations, opening and closing
+ *   ops_*.c     the operations: which kernels, with which parameters
+ *
+ * An operation calls gpu_dispatch with a kernel, its parameters (structs of shaders/params.h, sent as push constants)
+ * and the memory it reads and writes. The recorder puts a barrier before a dispatch exactly when one of those ranges
+ * conflicts with what has been touched since the last barrier. There are no descriptors: every operand is an address.
+ *
+ * Failure while recording is kept in gpu->error (the first one wins), turns the rest of the recording into nothing,
+ * and is what submit returns.
+ */
+#ifndef LECTERN_ENGINE_GPU_GPU_H
+#define LECTERN_ENGINE_GPU_GPU_H
+
+#include "engine/gpu/api.h"
+#include "engine/ops.h"
+#include "shaders.h"
+#include "shaders/params.h"
+
+/* ------------------------------------------------------------------------------------------------ capabilities */
+
+/* What a device can do, asked once; the only thing by which kernels and their sizes are chosen. */
+struct gpu_caps {
+    char name[128];
+    bool is_software;
+    bool is_unified;       /* device memory is host memory: mapped, no staging */
+    uint32_t subgroup;     /* invocations of a subgroup, in every kernel: 8 .. 64, a power of two */
+    bool subgroup_control; /* the subgroup size can be, and is, demanded */
+    uint32_t shared_bytes; /* shared memory of a workgroup */
+    uint32_t group_max;    /* invocations of a workgroup */
+    uint64_t alloc_max;    /* bytes of one allocation */
+    bool f16;              /* f16 arithmetic */
+    bool coopmat;          /* KHR_cooperative_matrix, 16x16x16, f16 in, f32 out, subgroup scope */
+    bool budget;           /* VK_EXT_memory_budget */
+    double tick_ns;        /* of a timestamp; 0 = none */
+    uint64_t memory, memory_free;
+    const char *missing; /* what keeps us from using it, or NULL */
+};
+
+/* ------------------------------------------------------------------------------------------------------ objects */
+
+struct gpu_block;  /* memory.c: one VkDeviceMemory with one VkBuffer over it */
+struct gpu_kernel; /* pipeline.c */
+
+struct gpu_range { /* memory a command touches */
+    uint64_t addr, bytes;
+};
+/* Memory reached through addresses that the host does not know (the rows of a timeline): meets every range. */
+#define GPU_ANYWHERE ((struct gpu_range){1, UINT64_MAX - 1})
+
+enum { GPU_RANGES = 12, GPU_SPECS = 8, GPU_TOUCHED = 64, GPU_STAGES = 2, GPU_COMMANDS = 4 };
+
+struct gpu_dispatch {
+    const char *label; /* for profiles and debuggers; a literal */
+    enum shader shader;
+    uint32_t spec[GPU_SPECS]; /* specialisation constants 0, 1, ...; constant 0 is the workgroup's size in x */
+    uint32_t n_spec;
+    const void *params;    /* push constants */
+    uint32_t params_bytes; /* <= 128 */
+    uint32_t groups[3];    /* workgroups; 0 counts as 1 */
+    uint64_t indirect;     /* address of three u32 in place of groups, or 0; list it in reads too */
+    struct gpu_range reads[GPU_RANGES], writes[GPU_RANGES]; /* bytes 0 = unused; what is read and written: in both */
+};
+
+struct gpu_recorder {
+    VkCommandPool pool;
+    VkCommandBuffer buffers[GPU_COMMANDS]; /* one per submission in flight */
+    uint64_t ends[GPU_COMMANDS];           /* timeline value at which each is free again */
+    uint32_t current;
+    bool recording;
+    VkPipeline bound;
+    struct gpu_range read[GPU_TOUCHED], written[GPU_TOUCHED]; /* since the last barrier */
+    uint32_t n_read, n_written;
+    uint32_t dispatches, barriers; /* of this batch */
+};
+
+struct gpu_stage { /* host memory on its way to or from the device */
+    struct gpu_block *block;
+    uint64_t end; /* timeline value at which it is free again */
+};
+
+enum gpu_scratch_use { GPU_SCRATCH_MOE, GPU_SCRATCH_KDA, GPU_SCRATCH_MLA, GPU_SCRATCH_COUNT };
+
+struct gpu {
+    struct backend base;
+    struct gpu_api vk;
+    struct gpu_caps caps;
+    VkInstance instance;
+    VkDebugUtilsMessengerEXT messenger;
+    uint32_t messages; /* of the validation layers */
+    char message[256]; /* the first of them */
+    VkPhysicalDevice physical;
+    VkDevice device;
+    uint32_t queue_family;
+    VkQueue queue;
+    VkPhysicalDeviceMemoryProperties memory_types;
+
+    VkSemaphore timeline; /* counts submissions */
+    uint64_t submitted;
+
+    struct gpu_block **blocks; /* sorted by address */
+    uint32_t n_blocks, cap_blocks;
+    struct gpu_stage stages[GPU_STAGES];
+    uint32_t next_stage;
+
+    struct gpu_recorder recorder;
+    struct gpu_profile *profile; /* command.c: NULL unless timing */
+
+    VkPipelineCache pipeline_cache;
+    VkPipelineLayout pipeline_layout;
+    struct gpu_kernel *kernels[SHADER_COUNT]; /* a list for each shader */
+
+    struct gpu_range scratch[GPU_SCRATCH_COUNT];
+    uint32_t batch; /* most tokens of an operation, from prepare */
+    struct error error;
+};
+
+static inline struct gpu *gpu_of(struct backend *b)
+{
+    return (struct gpu *)b;
+}
+
+/* Keeps the first failure. Returns code. */
+int gpu_fail(struct gpu *, enum error_code code, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 3, 4)))
+#endif
+    ;
+/* A Vulkan result as one of our codes and a sentence: "what" failed. */
+int gpu_result(struct error *, VkResult, const char *what);
+
+/* ---------------------------------------------------------------------------------------------------- device.c */
+
+int gpu_instance_create(struct gpu *, bool validate, struct error *);
+/* The physical devices, in the loader's order; the caller frees *list. */
+int gpu_physical_list(struct gpu *, VkPhysicalDevice **list, uint32_t *count, struct error *);
+void gpu_caps_query(const struct gpu *, VkPhysicalDevice, struct gpu_caps *);
+/* One line for people: "subgroup 32, f16, cooperative matrices". */
+void gpu_caps_describe(const struct gpu_caps *, char *out, size_t size);
+int gpu_device_create(struct gpu *, struct error *);
+void gpu_device_destroy(struct gpu *); /* device and instance */
+
+/* ---------------------------------------------------------------------------------------------------- memory.c */
+
+int gpu_alloc(struct gpu *, size_t bytes, const char *label, uint64_t *addr, struct error *);
+void gpu_release(struct gpu *, uint64_t addr);
+int gpu_upload(struct gpu *, uint64_t dst, const void *src, size_t bytes, struct error *);
+int gpu_download(struct gpu *, void *dst, uint64_t src, size_t bytes, struct error *);
+/* The buffer over an address, and the offset in it. */
+bool gpu_find(const struct gpu *, uint64_t addr, VkBuffer *buffer, VkDeviceSize *offset);
+/* Makes gpu->scratch[use] at least `bytes` long; called from the prepare functions only. */
+int gpu_scratch_reserve(struct gpu *, enum gpu_scratch_use, size_t bytes, struct error *);
+void gpu_memory_destroy(struct gpu *);
+
+/* --------------------------------------------------------------------------------------------------- command.c */
+
+int gpu_commands_create(struct gpu *, struct error *);
+void gpu_commands_destroy(struct gpu *);
+int gpu_begin(struct gpu *, struct error *);
+int gpu_submit(struct gpu *, struct error *);
+int gpu_wait(struct gpu *, uint64_t value, struct error *); /* until the timeline has reached value */
+/* Ends and submits the command buffer, without waiting. The timeline reaches gpu->submitted when it is done. */
+int gpu_flush(struct gpu *, VkCommandBuffer, struct error *);
+/* A command buffer begun for one transfer outside a batch. */
+int gpu_transfer_begin(struct gpu *, VkCommandBuffer *, struct error *);
+
+void gpu_dispatch(struct gpu *, const struct gpu_dispatch *);
+void gpu_fill(struct gpu *, uint64_t dst, uint32_t word, size_t bytes);
+void gpu_copy(struct gpu *, uint64_t dst, uint64_t src, size_t bytes);
+
+/* -------------------------------------------------------------------------------------------------- pipeline.c */
+
+int gpu_pipelines_create(struct gpu *, struct error *);
+void gpu_pipelines_destroy(struct gpu *);
+/* The pipeline of a dispatch, from the cache or made now; VK_NULL_HANDLE and gpu->error on failure. */
+VkPipeline gpu_pipeline(struct gpu *, const struct gpu_dispatch *);
+/* The variant of a shader family for a weight type: first is the family's first member, SHADER_MATVEC_F32, say.
+ * SHADER_COUNT when the type has none. */
+enum shader gpu_variant(enum shader first, const struct quant_format *);
+
+/* -------------------------------------------------------------------------------------------------- operations */
+/* ops_dense.c, ops_moe.c, ops_kda.c, ops_mla.c: the recorded operations of struct backend_ops. A prepare reserves the
+ * scratch memory of its file for batches of n tokens. */
+
+static inline uint32_t gpu_div_up(uint64_t a, uint64_t b)
+{
+    return (uint32_t)((a + b - 1) / b);
+}
+/* n floats at addr */
+static inline struct gpu_range gpu_floats(uint64_t addr, uint64_t n)
+{
+    return (struct gpu_range){addr, n * sizeof(float)};
+}
+static inline struct gpu_range gpu_weight_range(const struct weight *w)
+{
+    return (struct gpu_range){w->addr, w->mat_bytes * w->n_mat};
+}
+
+void gpu_embed(struct backend *, const struct weight *table, uint64_t ids, uint64_t x, uint32_t n);
+void gpu_rms_norm(struct backend *, uint64_t x, uint64_t gain, uint64_t y, uint32_t n, uint32_t width, float eps);
+void gpu_swiglu(struct backend *, uint64_t gate, uint64_t up, uint64_t y, uint32_t n, uint32_t width);
+void gpu_matmul(struct backend *, uint64_t x, const struct matmul_job *, uint32_t count, uint32_t n);
+
+int gpu_moe_prepare(struct gpu *, const struct shape *, uint32_t n, struct error *);
+void gpu_moe_route(struct backend *, const struct moe_route *);
+void gpu_moe_experts(struct backend *, const struct moe_experts *);
+
+int gpu_kda_prepare(struct gpu *, const struct shape *, uint32_t n, struct error *);
+void gpu_kda_conv(struct backend *, const struct kda_conv *);
+void gpu_kda_gate(struct backend *, const struct kda_gate *);
+void gpu_kda_delta(struct backend *, const struct kda_delta *);
+void gpu_kda_out(struct backend *, const struct kda_out *);
+
+int gpu_mla_prepare(struct gpu *, const struct shape *, uint32_t n, struct error *);
+void gpu_mla_store(struct backend *, const struct mla_store *);
+void gpu_mla_attend(struct backend *, const struct mla_attend *);
+
+#endif
