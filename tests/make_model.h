@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Test models: random, deterministic kimi-linear GGUF files, written by our own writer and encoders. The same preset,
+ * seed and type give the same bytes everywhere; the same preset and seed give the same weights in every type, up to
+ * rounding. Activations stay O(1), so logits are meaningful numbers.
+ */
+#ifndef LECTERN_TESTS_MAKE_MODEL_H
+#define LECTERN_TESTS_MAKE_MODEL_H
+
+#include "quant/gguf.h"
+
+/*            layers (MLA, from 1)  n_embd heads kda  nope rope v   kv_lora experts  ff    vocab
+ * tiny       4 (4)                 256    4     64   64   32   64  128     8 top 2  256   512    fast; every op
+ * odd        7 (3, 6, 7)           384    6     128  96   32   64  256     24 top 3 160   1000   sizes no tile likes; 2
+ * shared mini-like  8 (4, 8)              512    4     128  128  64   128 256     8 top 2  256   8192   the built-in
+ * model's shape The first layer is dense, the rest MoE. */
+struct test_model {
+    const char *preset; /* NULL = "tiny" */
+    const char *type;   /* a format name; NULL = "F32". Rows that are not whole blocks fall back (quantize_fallback) */
+    uint64_t seed;
+};
+
+struct test_shape {
+    const char *name;
+    uint32_t n_embd, n_layer, n_head, kda, kv_lora, nope, rope, v_dim;
+    uint32_t n_ff, n_ff_exp, n_exp, n_used, n_shared, n_vocab, context;
+    uint32_t mla[4]; /* layers counted from 1; 0 ends */
+};
+
+/* The shape of a preset, or NULL. */
+const struct test_shape *test_shape_named(const char *preset);
+
+/* Writes the model. ERROR_USAGE for an unknown preset or type. */
+int test_model_write(const char *path, const struct test_model *, struct error *error);
+
+#endif
