@@ -28,7 +28,7 @@ struct document {
 
 struct document_skip {
     char *name;
-    char reason[96]; /* "binary", "ignored by src/.gitignore", ... */
+    char reason[96]; /* the rest of a sentence: "is ignored by src/.gitignore" */
 };
 
 struct document_list {
