@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""The little of GGUF that training needs: read a model's metadata and F32/F16/Q8_0 tensors, write them again as Q8_0.
+
+A Q8_0 file is also the training checkpoint: at 8.5 bits a weight it is small enough to carry between short sessions,
+and rounding to it costs less than one optimiser step.
+"""
+import mmap, os, struct
+import numpy as np
+
+F32, F16, Q8_0 = 0, 1, 8
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+STRING, ARRAY = 8, 9
+
+
+class Reader:
+    """meta: key -> (kind, value); tensors: name -> float32 array in numpy order (the reverse of ggml's ne)."""
+
+    def __init__(self, path):
+        fd = os.open(path, os.O_RDONLY)
+        self.b = memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
+        os.close(fd)
+        if bytes(self.b[:4]) != b"GGUF": raise ValueError(f"{path} is not a GGUF file")
+        n_tensors, n_pairs = struct.unpack_from("<QQ", self.b, 8)
+        self.at = 24
+        self.meta = {}
+        for _ in range(n_pairs):
+            key = self.text()
+            kind = self.take("I")
+            self.meta[key] = (kind, self.value(kind))
+        self.info = {}
+        for _ in range(n_tensors):
+            name = self.text()
+            ne = [self.take("Q") for _ in range(self.take("I"))]
+            self.info[name] = (ne, self.take("I"), self.take("Q"))
+        self.base = self.at + -self.at % self.get("general.alignment", 32)
+
+    def take(self, f):
+        v, = struct.unpack_from("<" + f, self.b, self.at)
+        self.at += struct.calcsize("<" + f)
+        return v
+
+    def text(self):
+        n = self.take("Q")
+        s = bytes(self.b[self.at:self.at + n]).decode("utf-8", "surrogateescape")
+        self.at += n
+        return s
+
+    def value(self, kind):
+        if kind == STRING: return self.text()
+        if kind == ARRAY:
+            element, n = self.take("I"), self.take("Q")
+            return element, [self.value(element) for _ in range(n)]
+        return self.take(SCALARS[kind])
+
+    def get(self, key, default=None):
+        kind, v = self.meta.get(key, (None, default))
+        return v[1] if kind == ARRAY else v
+
+    def tensor(self, name):
+        ne, kind, offset = self.info[name]
+        n, p = int(np.prod(ne)), self.base + offset
+        if kind == F32: a = np.frombuffer(self.b, np.float32, n, p)
+        elif kind == F16: a = np.frombuffer(self.b, np.float16, n, p).astype(np.float32)
+        elif kind == Q8_0:
+            q = np.frombuffer(self.b, np.uint8, n // 32 * 34, p).reshape(-1, 34)
+            scale = q[:, :2].copy().view(np.float16).astype(np.float32)
+            a = (q[:, 2:].copy().view(np.int8) * scale).ravel()
+        else: raise ValueError(f"{name} has type {kind}: only F32, F16 and Q8_0 can be trained on")
+        return a.reshape(ne[::-1])
+
+
+def pack_q8_0(a):
+    """float array, last dimension a multiple of 32 -> bytes of Q8_0 blocks (f16 scale, 32 int8)."""
+    b = a.reshape(-1, 32).astype(np.float32)
+    scale = (np.abs(b).max(1) / 127).astype(np.float16)
+    q = np.rint(b / np.maximum(scale.astype(np.float32), 1e-12)[:, None]).clip(-127, 127).astype(np.int8)
+    return np.concatenate([scale.view(np.uint8).reshape(-1, 2), q.view(np.uint8)], 1).tobytes()
+
+
+def dump(kind, v):
+    s = lambda t: (lambda b: struct.pack("<Q", len(b)) + b)(t.encode("utf-8", "surrogateescape"))
+    if kind == STRING: return s(v)
+    if kind == ARRAY: return struct.pack("<IQ", v[0], len(v[1])) + b"".join(dump(v[0], x) for x in v[1])
+    return struct.pack("<" + SCALARS[kind], v)
+
+
+def write(path, meta, tensors):
+    """tensors: name -> (float32 array in numpy order, keep_f32). Everything else goes to Q8_0."""
+    meta = dict(meta)
+    meta["general.file_type"] = (4, 7)
+    head, info, blobs, offset = b"", b"", [], 0
+    for key, (kind, v) in meta.items(): head += dump(STRING, key) + struct.pack("<I", kind) + dump(kind, v)
+    for name, (a, keep) in tensors.items():
+        kind, data = (F32, a.astype(np.float32).tobytes()) if keep else (Q8_0, pack_q8_0(a))
+        ne = a.shape[::-1]
+        info += dump(STRING, name) + struct.pack(f"<I{len(ne)}QIQ", len(ne), *ne, kind, offset)
+        data += b"\0" * (-len(data) % 32)
+        blobs.append(data)
+        offset += len(data)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(meta)) + head + info
+    with open(path + ".part", "wb") as f:
+        f.write(head + b"\0" * (-len(head) % 32))
+        for b in blobs: f.write(b)
+    os.replace(path + ".part", path)
