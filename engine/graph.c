@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The forward pass, top to bottom: graph_eval at the end reads like the model's own description.
+ */
+#include "engine/graph.h"
+
+#include <stddef.h>
+
+#define BYTES(count) ((uint64_t)(count) * sizeof(float))
+
+/* ---------------------------------------------------------------------------------------------------- buffers */
+
+struct buffer_rule {
+    const char *label;
+    size_t at;      /* in struct graph */
+    uint64_t width; /* floats (or u32) a token; 0 = not needed by this model */
+    uint64_t rows;
+};
+
+enum { N_BUFFERS = 19 };
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static void buffer_rules(const struct shape *s, uint32_t batch, struct buffer_rule *out)
+{
+    uint64_t heads = s->n_head, hd = s->n_kda ? heads * s->kda_dim : 0, d = s->n_kda ? s->kda_dim : 0;
+    uint64_t hnp = s->n_mla ? heads * (s->nope + s->rope) : 0, hv = s->n_mla ? heads * s->vdim : 0;
+    uint64_t row = s->n_mla ? s->kv_lora + s->rope : 0, experts = s->n_expert ? batch : 0;
+    const struct buffer_rule rules[N_BUFFERS] = {
+        {"token ids", offsetof(struct graph, ids), 1, batch},
+        {"residual", offsetof(struct graph, x), s->n_embd, batch},
+        {"normalised", offsetof(struct graph, a), s->n_embd, batch},
+        {"q", offsetof(struct graph, q), most(hd, hnp), batch},
+        {"k", offsetof(struct graph, k), hd, batch},
+        {"v", offsetof(struct graph, v), hd, batch},
+        {"f_a", offsetof(struct graph, f_a), d, batch},
+        {"f", offsetof(struct graph, f), hd, batch},
+        {"g_a", offsetof(struct graph, g_a), d, batch},
+        {"z", offsetof(struct graph, z), hd, batch},
+        {"beta", offsetof(struct graph, beta), s->n_kda ? heads : 0, batch},
+        {"c", offsetof(struct graph, c), row, batch},
+        {"o", offsetof(struct graph, o), most(hd, hv), batch},
+        {"gate", offsetof(struct graph, gate), most(s->n_ff, s->n_ff_shared), batch},
+        {"up", offsetof(struct graph, up), most(s->n_ff, s->n_ff_shared), batch},
+        {"router", offsetof(struct graph, router), s->n_expert, experts},
+        {"chosen experts", offsetof(struct graph, chosen), s->n_used, experts},
+        {"expert weights", offsetof(struct graph, weight), s->n_used, experts},
+        {"logits", offsetof(struct graph, logits), s->n_vocab, LOGIT_ROWS},
+    };
+    for (size_t i = 0; i < N_BUFFERS; i++) out[i] = rules[i];
+}
+
+static uint64_t *buffer_at(struct graph *g, const struct buffer_rule *rule)
+{
+    return (uint64_t *)(void *)((char *)g + rule->at);
+}
+
+uint64_t graph_bytes(const struct shape *s, uint32_t batch)
+{
+    struct buffer_rule rules[N_BUFFERS];
+    uint64_t sum = 0;
+    buffer_rules(s, batch, rules);
+    for (size_t i = 0; i < N_BUFFERS; i++) sum += BYTES(rules[i].width * rules[i].rows);
+    return sum;
+}
+
+int graph_open(struct graph *g, struct backend *backend, const struct model *model, uint32_t batch, struct error *error)
+{
+    *g = (struct graph){.backend = backend, .model = model, .batch = batch};
+    int rc = backend->ops->prepare(backend, &model->shape, batch, error);
+    struct buffer_rule rules[N_BUFFERS];
+    buffer_rules(&model->shape, batch, rules);
+    for (size_t i = 0; !rc && i < N_BUFFERS; i++) {
+        size_t bytes = (size_t)BYTES(rules[i].width * rules[i].rows);
+        if (bytes) rc = backend->ops->alloc(backend, bytes, rules[i].label, buffer_at(g, &rules[i]), error);
+    }
+    return rc;
+}
+
+void graph_close(struct graph *g)
+{
+    if (!g->model) return;
+    struct buffer_rule rules[N_BUFFERS];
+    buffer_rules(&g->model->shape, g->batch, rules);
+    for (size_t i = 0; i < N_BUFFERS; i++) {
+        uint64_t *addr = buffer_at(g, &rules[i]);
+        if (*addr) g->backend->ops->release(g->backend, *addr);
+    }
+    *g = (struct graph){0};
+}
+
+/* ----------------------------------------------------------------------------------------------------- layers */
+
+static void matmul_one(struct graph *g, uint64_t x, const struct weight *w, uint64_t y, bool add, uint32_t n)
+{
+    const struct matmul_job job = {w, y, add};
+    g->backend->ops->matmul(g->backend, x, &job, 1, n);
+}
+
+static void norm(struct graph *g, const struct weight *gain, uint32_t n)
+{
+    const struct shape *s = &g->model->shape;
+    g->backend->ops->rms_norm(g->backend, g->x, gain->addr, g->a, n, s->n_embd, s->eps);
+}
+
+/* x += KDA(a) */
+static void kda_layer(struct graph *g, const struct layer *l, const struct graph_step *step)
+{
+    const struct backend_ops *ops = g->backend->ops;
+    const struct shape *s = &g->model->shape;
+    uint64_t inner = (uint64_t)s->n_head * s->kda_dim;
+    uint64_t history = step->state->history + BYTES(l->index * 3 * inner * 3);
+    uint64_t state = step->state->kda + BYTES(l->index * inner * s->kda_dim);
+    uint32_t n = step->n;
+
+    const struct matmul_job in[] = {
+        {.w = &l->attn_q, .y = g->q}, {.w = &l->attn_k, .y = g->k}, {.w = &l->attn_v, .y = g->v},
+        {.w = &l->f_a, .y = g->f_a},  {.w = &l->g_a, .y = g->g_a},  {.w = &l->beta, .y = g->beta},
+    };
+    ops->matmul(g->backend, g->a, in, 6, n);
+    matmul_one(g, g->f_a, &l->f_b, g->f, false, n);
+    matmul_one(g, g->g_a, &l->g_b, g->z, false, n);
+    ops->kda_conv(g->backend, &(struct kda_conv){.n = n,
+                                                 .n_head = s->n_head,
+                                                 .dim = s->kda_dim,
+                                                 .x = {g->q, g->k, g->v},
+                                                 .kernel = {l->conv[0].addr, l->conv[1].addr, l->conv[2].addr},
+                                                 .history = history,
+                                                 .y = {g->q, g->k, g->v}});
+    ops->kda_gate(g->backend, &(struct kda_gate){.n = n,
+                                                 .n_head = s->n_head,
+                                                 .dim = s->kda_dim,
+                                                 .f = g->f,
+                                                 .dt = l->dt.addr,
+                                                 .a = l->decay.addr,
+                                                 .beta = g->beta});
+    ops->kda_delta(g->backend, &(struct kda_delta){.n = n,
+                                                   .n_head = s->n_head,
+                                                   .dim = s->kda_dim,
+                                                   .q = g->q,
+                                                   .k = g->k,
+                                                   .v = g->v,
+                                                   .g = g->f,
+                                                   .beta = g->beta,
+                                                   .state = state,
+                                                   .o = g->o});
+    ops->kda_out(g->backend, &(struct kda_out){.n = n,
+                                               .n_head = s->n_head,
+                                               .dim = s->kda_dim,
+                                               .o = g->o,
+                                               .gain = l->out_norm.addr,
+                                               .z = g->z,
+                                               .eps = s->eps});
+    matmul_one(g, g->o, &l->attn_out, g->x, true, n);
+}
+
+/* x += MLA(a) */
+static void mla_layer(struct graph *g, const struct layer *l, const struct graph_step *step)
+{
+    const struct backend_ops *ops = g->backend->ops;
+    const struct shape *s = &g->model->shape;
+    const struct matmul_job in[] = {{.w = &l->attn_q, .y = g->q}, {.w = &l->kv_a, .y = g->c}};
+
+    ops->matmul(g->backend, g->a, in, 2, step->n);
+    ops->mla_store(g->backend, &(struct mla_store){.n = step->n,
+                                                   .first = step->first,
+                                                   .layer = l->index,
+                                                   .kv_lora = s->kv_lora,
+                                                   .rope = s->rope,
+                                                   .c = g->c,
+                                                   .gain = l->kv_norm.addr,
+                                                   .eps = s->eps,
+                                                   .rows = &step->state->rows});
+    ops->mla_attend(g->backend, &(struct mla_attend){.n = step->n,
+                                                     .first = step->first,
+                                                     .layer = l->index,
+                                                     .n_head = s->n_head,
+                                                     .kv_lora = s->kv_lora,
+                                                     .nope = s->nope,
+                                                     .rope = s->rope,
+                                                     .vdim = s->vdim,
+                                                     .q = g->q,
+                                                     .k_b = &l->k_b,
+                                                     .v_b = &l->v_b,
+                                                     .rows = &step->state->rows,
+                                                     .o = g->o,
+                                                     .form = MLA_AUTO});
+    matmul_one(g, g->o, &l->attn_out, g->x, true, step->n);
+}
+
+/* x += down(silu(gate a) * up a) */
+static void dense_ffn(struct graph *g, const struct layer *l, uint32_t n)
+{
+    const struct matmul_job in[] = {{.w = &l->gate, .y = g->gate}, {.w = &l->up, .y = g->up}};
+    g->backend->ops->matmul(g->backend, g->a, in, 2, n);
+    g->backend->ops->swiglu(g->backend, g->gate, g->up, g->gate, n, g->model->shape.n_ff);
+    matmul_one(g, g->gate, &l->down, g->x, true, n);
+}
+
+/* x += shared(a) + sum over the chosen experts of weight * expert(a) */
+static void moe_ffn(struct graph *g, const struct layer *l, uint32_t n)
+{
+    const struct backend_ops *ops = g->backend->ops;
+    const struct shape *s = &g->model->shape;
+    const struct matmul_job in[] = {
+        {.w = &l->router, .y = g->router}, {.w = &l->gate_sh, .y = g->gate}, {.w = &l->up_sh, .y = g->up}};
+
+    ops->matmul(g->backend, g->a, in, s->n_ff_shared ? 3 : 1, n);
+    if (s->n_ff_shared) {
+        ops->swiglu(g->backend, g->gate, g->up, g->gate, n, s->n_ff_shared);
+        matmul_one(g, g->gate, &l->down_sh, g->x, true, n);
+    }
+    ops->moe_route(g->backend, &(struct moe_route){.n = n,
+                                                   .n_expert = s->n_expert,
+                                                   .n_used = s->n_used,
+                                                   .logits = g->router,
+                                                   .bias = l->router_bias.addr,
+                                                   .chosen = g->chosen,
+                                                   .weight = g->weight,
+                                                   .scale = s->expert_scale});
+    ops->moe_experts(g->backend, &(struct moe_experts){.n = n,
+                                                       .n_used = s->n_used,
+                                                       .x = g->a,
+                                                       .chosen = g->chosen,
+                                                       .weight = g->weight,
+                                                       .gate = &l->gate_exps,
+                                                       .up = l->up_exps.addr ? &l->up_exps : NULL,
+                                                       .down = &l->down_exps,
+                                                       .y = g->x});
+}
+
+/* -------------------------------------------------------------------------------------------------- the model */
+
+/* A timeline begins with a state of zeros. */
+static void zero_state(struct graph *g, const struct graph_state *state)
+{
+    const struct shape *s = &g->model->shape;
+    uint64_t inner = (uint64_t)s->n_head * s->kda_dim;
+    if (!s->n_kda) return;
+    g->backend->ops->fill(g->backend, state->kda, 0, (size_t)BYTES(s->n_kda * inner * s->kda_dim));
+    g->backend->ops->fill(g->backend, state->history, 0, (size_t)BYTES(s->n_kda * 3 * inner * 3));
+}
+
+static void record(struct graph *g, const struct graph_step *step)
+{
+    const struct model *m = g->model;
+    uint32_t n = step->n;
+    if (step->first == 0) zero_state(g, step->state);
+    g->backend->ops->embed(g->backend, &m->embedding, g->ids, g->x, n);
+    for (uint32_t i = 0; i < m->shape.n_layer; i++) {
+        const struct layer *l = &m->layers[i];
+        norm(g, &l->attn_norm, n);
+        if (l->is_mla)
+            mla_layer(g, l, step);
+        else
+            kda_layer(g, l, step);
+        norm(g, &l->ffn_norm, n);
+        if (l->is_moe)
+            moe_ffn(g, l, n);
+        else
+            dense_ffn(g, l, n);
+    }
+    norm(g, &m->output_norm, n);
+    matmul_one(g, g->a + BYTES((uint64_t)(n - 1) * m->shape.n_embd), &m->output, g->logits, false, 1);
+}
+
+int graph_eval(struct graph *g, const struct graph_step *step, struct error *error)
+{
+    struct backend *b = g->backend;
+    int rc;
+    if ((rc = b->ops->upload(b, g->ids, step->ids, step->n * sizeof *step->ids, error)) ||
+        (rc = b->ops->begin(b, error)))
+        return rc;
+    record(g, step);
+    if ((rc = b->ops->submit(b, error))) return rc;
+    return b->ops->download(b, step->logits, g->logits, BYTES(g->model->shape.n_vocab), error);
+}
+
+int graph_all_logits(struct graph *g, uint32_t n, float *logits, struct error *error)
+{
+    struct backend *b = g->backend;
+    const struct shape *s = &g->model->shape;
+    for (uint32_t t = 0; t < n; t += LOGIT_ROWS) {
+        uint32_t rows = n - t < LOGIT_ROWS ? n - t : LOGIT_ROWS;
+        int rc = b->ops->begin(b, error);
+        if (rc) return rc;
+        matmul_one(g, g->a + BYTES((uint64_t)t * s->n_embd), &g->model->output, g->logits, false, rows);
+        if ((rc = b->ops->submit(b, error)) || (rc = b->ops->download(b, logits + (size_t)t * s->n_vocab, g->logits,
+                                                                      BYTES((uint64_t)rows * s->n_vocab), error)))
+            return rc;
+    }
+    return 0;
+}
