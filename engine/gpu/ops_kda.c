@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Kimi Delta Attention on the GPU: short convolution, gates, the delta rule (token by token for few tokens, in chunks
+ * for many), gated norm. Equations: docs/model.md; kernels: shaders/kda_*.comp.
+ */
+#include "engine/gpu/gpu.h"
+#include "shaders/params_kda.h"
+
+#include <math.h>
+
+enum {
+    CONV_SEGMENT = 32, /* tokens a team of the convolution walks over; more than 2 */
+    DELTA_SPAN = 512,  /* most tokens whose chunk records are in scratch memory at once; a multiple of KDA_CHUNK */
+    STEP_MOST = 12,    /* from here on the chunked form is faster */
+};
+
+/* Invocations that work together in a kernel, see shaders/lanes.glsl. */
+static uint32_t lanes(const struct gpu *gpu)
+{
+    return gpu->caps.subgroup < 32 ? gpu->caps.subgroup : 32;
+}
+
+static uint64_t halo_bytes(uint32_t n, uint32_t width)
+{
+    return (uint64_t)gpu_div_up(n, CONV_SEGMENT) * 9 * width * sizeof(float);
+}
+
+static uint64_t record_bytes(uint32_t n, uint32_t n_head, uint32_t dim)
+{
+    return (uint64_t)gpu_div_up(n, KDA_CHUNK) * n_head * KDA_RECORD(dim) * sizeof(float);
+}
+
+int gpu_kda_prepare(struct gpu *gpu, const struct shape *shape, uint32_t n, struct error *error)
+{
+    if (!shape->n_kda) return 0;
+    const uint64_t halo = halo_bytes(n, shape->n_head * shape->kda_dim);
+    const uint64_t records = record_bytes(n < DELTA_SPAN ? n : DELTA_SPAN, shape->n_head, shape->kda_dim);
+    return gpu_scratch_reserve(gpu, GPU_SCRATCH_KDA, halo > records ? halo : records, error);
+}
+
+/* ------------------------------------------------------------------------------------------------ convolution */
+
+/* y may be x: puts aside what the segments read of their neighbours. */
+static struct gpu_range conv_halo(struct gpu *gpu, const struct kda_conv *op)
+{
+    const uint32_t width = op->n_head * op->dim, segments = gpu_div_up(op->n, CONV_SEGMENT);
+    const uint64_t bytes = (uint64_t)op->n * width * sizeof(float);
+    const struct gpu_range halo = {gpu->scratch[GPU_SCRATCH_KDA].addr, halo_bytes(op->n, width)};
+    const struct params_kda_halo params = {
+        .x = {op->x[0], op->x[1], op->x[2]},
+        .history = op->history,
+        .halo = halo.addr,
+        .width = width,
+        .segment = CONV_SEGMENT,
+    };
+    gpu_dispatch(
+        gpu,
+        &(struct gpu_dispatch){
+            .label = "kda halo",
+            .shader = SHADER_KDA_HALO,
+            .spec = {64, gpu->caps.subgroup},
+            .n_spec = 2,
+            .params = &params,
+            .params_bytes = sizeof params,
+            .groups = {gpu_div_up(3 * width, 64), 3, segments},
+            .reads = {{op->x[0], bytes}, {op->x[1], bytes}, {op->x[2], bytes}, gpu_floats(op->history, 9ull * width)},
+            .writes = {halo},
+        });
+    return halo;
+}
+
+void gpu_kda_conv(struct backend *backend, const struct kda_conv *op)
+{
+    struct gpu *gpu = gpu_of(backend);
+    const uint32_t width = op->n_head * op->dim, segments = gpu_div_up(op->n, CONV_SEGMENT);
+    const uint32_t teams = 64 / lanes(gpu);
+    const uint64_t bytes = (uint64_t)op->n * width * sizeof(float);
+    const struct gpu_range history = gpu_floats(op->history, 9ull * width);
+    const struct gpu_range prior = segments > 1 ? conv_halo(gpu, op) : history;
+    const struct params_kda_conv params = {
+        .x = {op->x[0], op->x[1], op->x[2]},
+        .kernel = {op->kernel[0], op->kernel[1], op->kernel[2]},
+        .y = {op->y[0], op->y[1], op->y[2]},
+        .prior = prior.addr,
+        .history = op->history,
+        .n = op->n,
+        .n_head = op->n_head,
+        .segment = CONV_SEGMENT,
+        .scale = 1 / sqrtf((float)op->dim),
+    };
+    struct gpu_dispatch d = {
+        .label = "kda conv",
+        .shader = SHADER_KDA_CONV,
+        .spec = {64, gpu->caps.subgroup, op->dim},
+        .n_spec = 3,
+        .params = &params,
+        .params_bytes = sizeof params,
+        .groups = {gpu_div_up(3ull * op->n_head * segments, teams)},
+        .reads = {prior},
+        .writes = {history},
+    };
+    for (uint32_t i = 0; i < 3; i++) {
+        d.reads[1 + 2 * i] = (struct gpu_range){op->x[i], bytes};
+        d.reads[2 + 2 * i] = gpu_floats(op->kernel[i], 4ull * width);
+        d.writes[1 + i] = (struct gpu_range){op->y[i], bytes};
+    }
+    gpu_dispatch(gpu, &d);
+}
+
+/* ------------------------------------------------------------------------------------------------------ gates */
+
+void gpu_kda_gate(struct backend *backend, const struct kda_gate *op)
+{
+    struct gpu *gpu = gpu_of(backend);
+    const uint32_t width = op->n_head * op->dim;
+    const struct gpu_range f = gpu_floats(op->f, (uint64_t)op->n * width);
+    const struct gpu_range beta = gpu_floats(op->beta, (uint64_t)op->n * op->n_head);
+    const struct params_kda_gate params = {op->f, op->dt, op->a, op->beta, op->n, op->n_head};
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "kda gate",
+                          .shader = SHADER_KDA_GATE,
+                          .spec = {64, gpu->caps.subgroup, op->dim},
+                          .n_spec = 3,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up(width, 64), op->n},
+                          .reads = {f, beta, gpu_floats(op->dt, width), gpu_floats(op->a, op->n_head)},
+                          .writes = {f, beta},
+                      });
+}
+
+void gpu_kda_out(struct backend *backend, const struct kda_out *op)
+{
+    struct gpu *gpu = gpu_of(backend);
+    const uint64_t rows = (uint64_t)op->n * op->n_head;
+    const struct gpu_range o = gpu_floats(op->o, rows * op->dim);
+    const struct params_kda_out params = {op->o, op->gain, op->z, (uint32_t)rows, op->eps};
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "kda out",
+                          .shader = SHADER_KDA_OUT,
+                          .spec = {64, gpu->caps.subgroup, op->dim},
+                          .n_spec = 3,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up(rows, 64 / lanes(gpu))},
+                          .reads = {o, gpu_floats(op->gain, op->dim), gpu_floats(op->z, rows * op->dim)},
+                          .writes = {o},
+                      });
+}
+
+/* ------------------------------------------------------------------------------------------------- delta rule */
+
+/* The token range [first, first + n) of a delta operation. */
+static struct kda_delta delta_part(const struct kda_delta *op, uint32_t first, uint32_t n)
+{
+    struct kda_delta part = *op;
+    const uint64_t skip = (uint64_t)first * op->n_head * op->dim * sizeof(float);
+    part.n = n;
+    part.q += skip;
+    part.k += skip;
+    part.v += skip;
+    part.g += skip;
+    part.o += skip;
+    part.beta += (uint64_t)first * op->n_head * sizeof(float);
+    return part;
+}
+
+static void delta_step(struct gpu *gpu, const struct kda_delta *op)
+{
+    const uint32_t width = lanes(gpu), teams = gpu->caps.subgroup < 32 ? 4 : 8;
+    const uint32_t per = gpu->caps.subgroup < 32 ? 2 : 1;
+    const uint64_t count = (uint64_t)op->n * op->n_head * op->dim;
+    const struct gpu_range state = gpu_floats(op->state, (uint64_t)op->n_head * op->dim * op->dim);
+    const struct params_kda_step params = {op->q, op->k, op->v, op->g, op->beta, op->state, op->o, op->n, op->n_head};
+    gpu_dispatch(gpu,
+                 &(struct gpu_dispatch){
+                     .label = "kda step",
+                     .shader = SHADER_KDA_STEP,
+                     .spec = {width * teams, gpu->caps.subgroup, op->dim, per},
+                     .n_spec = 4,
+                     .params = &params,
+                     .params_bytes = sizeof params,
+                     .groups = {gpu_div_up(op->dim, width * per), op->n_head},
+                     .reads = {gpu_floats(op->q, count), gpu_floats(op->k, count), gpu_floats(op->v, count),
+                               gpu_floats(op->g, count), gpu_floats(op->beta, (uint64_t)op->n * op->n_head), state},
+                     .writes = {state, gpu_floats(op->o, count)},
+                 });
+}
+
+static void delta_chunk(struct gpu *gpu, const struct kda_delta *op, struct gpu_range records)
+{
+    const uint64_t count = (uint64_t)op->n * op->n_head * op->dim;
+    const struct params_kda_chunk params = {op->q, op->k, op->v, op->g, op->beta, records.addr, op->n, op->n_head};
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "kda chunk",
+                          .shader = SHADER_KDA_CHUNK,
+                          .spec = {64, gpu->caps.subgroup, op->dim},
+                          .n_spec = 3,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {op->n_head, gpu_div_up(op->n, KDA_CHUNK)},
+                          .reads = {gpu_floats(op->q, count), gpu_floats(op->k, count), gpu_floats(op->v, count),
+                                    gpu_floats(op->g, count), gpu_floats(op->beta, (uint64_t)op->n * op->n_head)},
+                          .writes = {records},
+                      });
+}
+
+static void delta_scan(struct gpu *gpu, const struct kda_delta *op, struct gpu_range records)
+{
+    const uint32_t width = lanes(gpu), teams = gpu->caps.subgroup < 32 ? 1 : 8;
+    const uint32_t per = gpu->caps.subgroup < 32 ? 2 : 1;
+    const struct gpu_range state = gpu_floats(op->state, (uint64_t)op->n_head * op->dim * op->dim);
+    const struct params_kda_scan params = {records.addr, op->state, op->o, op->n, op->n_head};
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "kda scan",
+                          .shader = SHADER_KDA_SCAN,
+                          .spec = {width * teams, gpu->caps.subgroup, op->dim, per},
+                          .n_spec = 4,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up(op->dim, width * per), op->n_head},
+                          .reads = {records, state},
+                          .writes = {state, gpu_floats(op->o, (uint64_t)op->n * op->n_head * op->dim)},
+                      });
+}
+
+void gpu_kda_delta(struct backend *backend, const struct kda_delta *op)
+{
+    struct gpu *gpu = gpu_of(backend);
+    if (op->n <= STEP_MOST) {
+        delta_step(gpu, op);
+        return;
+    }
+    for (uint32_t first = 0; first < op->n; first += DELTA_SPAN) {
+        const uint32_t rest = op->n - first;
+        const struct kda_delta part = delta_part(op, first, rest < DELTA_SPAN ? rest : DELTA_SPAN);
+        const struct gpu_range records = {gpu->scratch[GPU_SCRATCH_KDA].addr,
+                                          record_bytes(part.n, part.n_head, part.dim)};
+        delta_chunk(gpu, &part, records);
+        delta_scan(gpu, &part, records);
+    }
+}

@@ -1,0 +1,11 @@
+# The kernels of the two kinds of attention, KDA and MLA.
+file(GLOB attention_includes CONFIGURE_DEPENDS params_kda.h params_mla.h)
+list(APPEND shader_includes ${attention_includes})
+
+shader(kda_halo)
+shader(kda_conv)
+shader(kda_gate)
+shader(kda_step)
+shader(kda_chunk)
+shader(kda_scan)
+shader(kda_out)
