@@ -2,12 +2,14 @@
  *
  * Choosing the next token (engine.h: sampler). The logits are divided by the temperature; then min_p drops what is less
  * likely than min_p times the best, top_k keeps the k best, top_p keeps the fewest best that hold top_p of what is
- * left. Equal logits rank by id. Nothing is sorted in full: a heap gives the best in order, for as many as are kept.
- * Sources: Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020 (top_p); Nguyen et al., "Turning Up
- * the Heat", 2024 (min_p); Blackman and Vigna, "Scrambled Linear Pseudorandom Number Generators", 2021 (xoshiro256++).
+ * left. Equal logits rank by id. Nothing is sorted in full: a count by buckets leaves few more than will be kept, and a
+ * heap gives those in order, for as many as are kept. Sources: Holtzman et al., "The Curious Case of Neural Text
+ * Degeneration", 2020 (top_p); Nguyen et al., "Turning Up the Heat", 2024 (min_p); Blackman and Vigna, "Scrambled
+ * Linear Pseudorandom Number Generators", 2021 (xoshiro256++).
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/engine.h"
 
@@ -126,6 +128,15 @@ static uint32_t find_best(const float *logits, uint32_t n)
     return best;
 }
 
+/* How far below the best, as the bits of that float: value is 0 or less. */
+static uint32_t bits_below_best(float value)
+{
+    float below = -value + 0.0f; /* not the -0 that a plain sign change makes of 0 */
+    uint32_t bits;
+    memcpy(&bits, &below, sizeof bits);
+    return bits;
+}
+
 /* Collects what min_p leaves; returns the number. Without min_p only those go whose exponential is 0 in a float. */
 static size_t gather(struct sampler *s, const float *logits, float best)
 {
@@ -140,18 +151,32 @@ static size_t gather(struct sampler *s, const float *logits, float best)
     return n;
 }
 
-/* Turns values into weights; returns their sum. */
-static double weigh(struct candidate *list, size_t count)
+/* Drops candidates that cannot be among the `most` best (or, with most = 0, among the fewest best that hold top_p of
+ * the weight), and some of those that can stay too: whole buckets of values go. Returns how many stay; *total gets the
+ * weight of all when most = 0. The upper bits of a non-negative float order as it does: they number the bucket. */
+static size_t trim(struct candidate *list, size_t count, size_t most, double top_p, double *total)
 {
-    double sum = 0;
+    enum { BUCKETS = 1024, SHIFT = 21 };
+    double held[BUCKETS] = {0}, sum = 0;
     for (size_t i = 0; i < count; i++) {
-        list[i].value = expf(list[i].value);
-        sum += (double)list[i].value;
+        double amount = most > 0 ? 1 : (double)expf(list[i].value);
+        held[bits_below_best(list[i].value) >> SHIFT] += amount;
+        sum += amount;
     }
-    return sum;
+    double wanted = most > 0 ? (double)most : top_p * sum, so_far = 0;
+    uint32_t last = 0;
+    while (last < BUCKETS - 1 && (so_far += held[last]) < wanted) last++;
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct candidate c = list[i];
+        list[kept] = c;
+        kept += bits_below_best(c.value) >> SHIFT <= last;
+    }
+    *total = sum;
+    return kept;
 }
 
-/* Draws one of the last `kept` of list[0, count), whose weights sum to mass. */
+/* Draws one of the last `kept` of list[0, count), which are weights that sum to mass. */
 static uint32_t draw(struct sampler *s, const struct candidate *list, size_t count, size_t kept, double mass)
 {
     double left = draw_uniform(s->random) * mass;
@@ -163,26 +188,41 @@ static uint32_t draw(struct sampler *s, const struct candidate *list, size_t cou
     return list[at].id;
 }
 
+static uint32_t draw_any(struct sampler *s, size_t count)
+{
+    double mass = 0;
+    for (size_t i = 0; i < count; i++) {
+        s->candidates[i].value = expf(s->candidates[i].value);
+        mass += (double)s->candidates[i].value;
+    }
+    return draw(s, s->candidates, count, count, mass);
+}
+
+/* Moves the best of heap[0, count) to its end, as a weight, and returns that. */
+static double pop_weight(struct candidate *heap, size_t count)
+{
+    pop_best(heap, count);
+    heap[count - 1].value = expf(heap[count - 1].value);
+    return (double)heap[count - 1].value;
+}
+
 uint32_t sampler_next(struct sampler *s, const float *logits)
 {
     uint32_t best = find_best(logits, s->n_vocab);
     if (s->params.temperature == 0 || !isfinite(logits[best])) return best;
     struct candidate *list = s->candidates;
     size_t n = gather(s, logits, logits[best]);
-    size_t limit = s->params.top_k > 0 && s->params.top_k < n ? s->params.top_k : n;
-    double total = 0;
-    if (limit == n) total = weigh(list, n);
-    if (limit == n && s->params.top_p >= 1) return draw(s, list, n, n, total);
+    size_t most = s->params.top_k < n ? s->params.top_k : 0;
+    if (most == 0 && s->params.top_p >= 1) return draw_any(s, n);
+    double total, mass = 0;
+    n = trim(list, n, most, (double)s->params.top_p, &total);
     build_heap(list, n);
-    if (limit < n) {
-        for (size_t i = 0; i < limit; i++) pop_best(list, n - i);
-        total = weigh(list + n - limit, limit);
-    }
-    double mass = 0;
-    size_t kept = 0;
+    if (most > 0) total = 0;
+    for (size_t i = 0; i < most; i++) total += pop_weight(list, n - i);
+    size_t limit = most > 0 ? most : n, kept = 0;
     while (kept < limit && mass < (double)s->params.top_p * total) {
-        if (limit == n) pop_best(list, n - kept);
-        mass += (double)list[n - 1 - kept++].value;
+        mass += most > 0 ? (double)list[n - 1 - kept].value : pop_weight(list, n - kept);
+        kept++;
     }
     return draw(s, list, n, kept, mass);
 }
