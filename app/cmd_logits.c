@@ -36,20 +36,20 @@ static int read_ids(FILE *in, const char *name, struct token_list *ids, struct e
     unsigned long long value;
     int got;
     while ((got = fscanf(in, "%10llu", &value)) == 1) {
-        if (value > UINT32_MAX) return error_set(error, ERROR_INPUT, "%s: %llu is no token id", name, value);
+        if (value > UINT32_MAX) return error_set(error, ERROR_INPUT, "%s: %llu is no token id.", name, value);
         int rc = token_list_push(ids, (uint32_t)value, error);
         if (rc) return rc;
     }
-    if (ferror(in)) return error_set(error, ERROR_INPUT, "%s: %s", name, strerror(errno));
-    if (got == 0) return error_set(error, ERROR_INPUT, "%s: not a number after %zu token ids", name, ids->count);
-    return ids->count ? 0 : error_set(error, ERROR_INPUT, "%s: no token ids", name);
+    if (ferror(in)) return error_set(error, ERROR_INPUT, "%s: %s.", name, strerror(errno));
+    if (got == 0) return error_set(error, ERROR_INPUT, "%s: not a number after %zu token ids.", name, ids->count);
+    return ids->count ? 0 : error_set(error, ERROR_INPUT, "%s: no token ids.", name);
 }
 
 static int read_tokens(const char *path, struct token_list *ids, struct error *error)
 {
     if (!strcmp(path, "-")) return read_ids(stdin, "stdin", ids, error);
     FILE *in = fopen(path, "r");
-    if (!in) return error_set(error, ERROR_INPUT, "%s: %s", path, strerror(errno));
+    if (!in) return error_set(error, ERROR_INPUT, "%s: %s.", path, strerror(errno));
     int rc = read_ids(in, path, ids, error);
     fclose(in);
     return rc;
@@ -57,7 +57,7 @@ static int read_tokens(const char *path, struct token_list *ids, struct error *e
 
 static int write_failed(const char *path, struct error *error)
 {
-    return error_set(error, ERROR_DISK, "%s: %s", path, strerror(errno));
+    return error_set(error, ERROR_DISK, "%s: %s.", path, strerror(errno));
 }
 
 /* Evaluates batch by batch, so that only one batch of logits is held. */
@@ -66,7 +66,7 @@ static int write_rows(struct timeline *timeline, const struct engine_info *info,
 {
     int32_t head[2] = {(int32_t)ids->count, (int32_t)info->n_vocab};
     float *logits = malloc((size_t)info->batch * info->n_vocab * sizeof *logits);
-    if (!logits) return error_set(error, ERROR_FAILED, "out of memory for the logits of %u tokens", info->batch);
+    if (!logits) return error_set(error, ERROR_FAILED, "Out of memory for the logits of %u tokens.", info->batch);
     int rc = fwrite(head, sizeof head, 1, out) == 1 ? 0 : write_failed(path, error);
     for (size_t at = 0; !rc && at < ids->count; at += info->batch) {
         size_t n = ids->count - at < info->batch ? ids->count - at : info->batch;
@@ -97,7 +97,7 @@ static int run(const struct engine_params *params, const struct logits_options *
     if (!rc) rc = engine_open(&engine, params, error);
     if (!rc) rc = write_logits(engine, &ids, options->out, error);
     if (!rc && engine_info(engine)->validation_messages)
-        rc = error_set(error, ERROR_FAILED, "the validation layers had %u messages",
+        rc = error_set(error, ERROR_FAILED, "The validation layers had %u messages.",
                        engine_info(engine)->validation_messages);
     engine_close(&engine);
     token_list_free(&ids);

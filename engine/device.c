@@ -28,12 +28,12 @@ static int choose_numbered(struct device_choice *out, const struct engine_device
     for (size_t i = 0; i < count; i++) {
         if (strcmp(list[i].id, name)) continue;
         if (!list[i].is_usable)
-            return error_set(error, ERROR_FIT, "%s (%s) cannot be used: %s", name, list[i].name, list[i].note);
+            return error_set(error, ERROR_FIT, "%s (%s) cannot be used: %s.", name, list[i].name, list[i].note);
         out->index = (uint32_t)i;
         out->info = list[i];
         return 0;
     }
-    return error_set(error, ERROR_FIT, "there is no device %s; lectern devices lists those there are", name);
+    return error_set(error, ERROR_FIT, "There is no device %s; lectern devices lists those there are.", name);
 }
 
 /* The real GPU with the most memory; false when there is none. */
@@ -60,7 +60,7 @@ int device_choose(struct device_choice *out, const char *name, struct error *err
     if (!strcmp(name, "cpu")) return 0;
     bool is_auto = !strcmp(name, "auto");
     if (!is_auto && strncmp(name, "vulkan", 6))
-        return error_set(error, ERROR_USAGE, "device %s is not auto, cpu, vulkan or vulkan:N", name);
+        return error_set(error, ERROR_USAGE, "Device %s is not auto, cpu, vulkan or vulkan:N.", name);
 
     int rc = gpu_devices(list, MOST_DEVICES, &count, error);
     if (rc) return is_auto ? 0 : rc;
@@ -71,7 +71,7 @@ int device_choose(struct device_choice *out, const char *name, struct error *err
     out->is_cpu = false;
     if (strcmp(name, "vulkan")) return choose_numbered(out, list, count, name, error);
     if (choose_best(out, list, count)) return 0;
-    return error_set(error, ERROR_FIT, "there is no Vulkan GPU; a software device must be named, as vulkan:0");
+    return error_set(error, ERROR_FIT, "There is no Vulkan GPU; a software device must be named, as vulkan:0.");
 }
 
 int device_open(struct backend **out, const struct device_choice *choice, const struct engine_params *params,
@@ -79,6 +79,11 @@ int device_open(struct backend **out, const struct device_choice *choice, const 
 {
     if (choice->is_cpu) return cpu_backend_open(out, params->threads, error);
     return gpu_backend_open(out, choice->index, params->validate, error);
+}
+
+uint32_t device_messages(const struct backend *backend)
+{
+    return strcmp(backend->id, "cpu") ? gpu_validation_messages(backend) : 0;
 }
 
 uint64_t device_scratch(const struct device_choice *choice, const struct shape *s, uint32_t batch, uint32_t threads)

@@ -19,6 +19,9 @@ int device_choose(struct device_choice *out, const char *name, struct error *err
 
 int device_open(struct backend **out, const struct device_choice *, const struct engine_params *, struct error *error);
 
+/* Messages of the validation layers so far; 0 on the cpu. */
+uint32_t device_messages(const struct backend *);
+
 /* Working memory the backend takes beside what graph.c allocates. For the cpu exact; a gpu backend keeps the same
  * intermediate results once, and staging buffers: an estimate, on the safe side. */
 uint64_t device_scratch(const struct device_choice *, const struct shape *, uint32_t batch, uint32_t threads);

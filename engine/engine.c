@@ -41,11 +41,11 @@ static int row_bytes(const struct shape *s, enum engine_dtype dtype, uint32_t *o
         return 0;
     case ENGINE_Q8_0:
         if (width % 32)
-            return error_set(error, ERROR_USAGE, "q8_0 rows need a width divisible by 32; this model's is %u", width);
+            return error_set(error, ERROR_USAGE, "Q8_0 rows need a width divisible by 32; this model's is %u.", width);
         *out = width / 32 * 34;
         return 0;
     }
-    return error_set(error, ERROR_USAGE, "rows are f32, f16 or q8_0");
+    return error_set(error, ERROR_USAGE, "Rows are f32, f16 or q8_0.");
 }
 
 static uint64_t rows_bytes(const struct shape *s, uint32_t row, uint64_t tokens)
@@ -93,11 +93,11 @@ static void plan_sizes(struct opening *o)
 static int check_params(const struct engine_params *params, uint32_t *batch, struct error *error)
 {
     *batch = params->batch ? params->batch : DEFAULT_BATCH;
-    if (!params->model) return error_set(error, ERROR_USAGE, "no model file was given");
-    if (*batch > MOST_BATCH) return error_set(error, ERROR_USAGE, "a batch is at most %d tokens", MOST_BATCH);
-    if (params->context > 1u << 24) return error_set(error, ERROR_USAGE, "a context is at most %u tokens", 1u << 24);
+    if (!params->model) return error_set(error, ERROR_USAGE, "No model file was given.");
+    if (*batch > MOST_BATCH) return error_set(error, ERROR_USAGE, "A batch is at most %d tokens.", MOST_BATCH);
+    if (params->context > 1u << 24) return error_set(error, ERROR_USAGE, "A context is at most %u tokens.", 1u << 24);
     if (params->state_dtype != ENGINE_F32 && params->state_dtype != ENGINE_F16)
-        return error_set(error, ERROR_USAGE, "the state is f32 or f16");
+        return error_set(error, ERROR_USAGE, "The state is f32 or f16.");
     return 0;
 }
 
@@ -137,12 +137,12 @@ static int settle_context(const struct opening *o, uint32_t *context, struct err
     uint64_t need = p->rows + p->state + p->workspace + (o->device.is_cpu ? 0 : p->weights);
     if (!p->context_fits)
         return error_set(error, ERROR_FIT,
-                         "the model does not fit on %s: %.2f GiB are needed, %.2f GiB are free; a smaller type of the "
-                         "model or --device cpu may fit",
+                         "The model does not fit on %s: %.2f GiB are needed, %.2f GiB are free; a smaller type of the "
+                         "model or --device cpu may fit.",
                          o->device.info.name, gib(need), gib(p->available));
     if (o->params->context)
         return error_set(error, ERROR_FIT,
-                         "a context of %u tokens needs %.2f GiB on %s, %.2f GiB are free; %u tokens would fit",
+                         "A context of %u tokens needs %.2f GiB on %s, %.2f GiB are free; %u tokens would fit.",
                          p->context, gib(need), o->device.info.name, gib(p->available), p->context_fits);
     *context = p->context_fits;
     return 0;
@@ -179,7 +179,7 @@ static int compute_state_key(struct engine *e, struct error *error)
     for (size_t i = 0; ok && i < sizeof words / sizeof *words; i++) ok = hash_u32(hash, words[i]);
     ok = ok && EVP_DigestFinal_ex(hash, e->info.state_key, NULL);
     EVP_MD_CTX_free(hash);
-    return ok ? 0 : error_set(error, ERROR_FAILED, "the state key could not be computed");
+    return ok ? 0 : error_set(error, ERROR_FAILED, "The state key could not be computed.");
 }
 
 static void fill_info(struct engine *e, const struct opening *o, uint32_t context)
@@ -214,7 +214,7 @@ static int open_tokenizer(struct engine *e, struct error *error)
     if (rc) return rc;
     uint32_t n = tokenizer_n_vocab(e->tokenizer);
     if (n == e->model->shape.n_vocab) return 0;
-    return error_set(error, ERROR_MODEL, "the tokenizer has %u tokens, the model %u", n, e->model->shape.n_vocab);
+    return error_set(error, ERROR_MODEL, "The tokenizer has %u tokens, the model %u.", n, e->model->shape.n_vocab);
 }
 
 /* With the model taken over from `o`, the engine is complete or, on failure, for engine_close. */
@@ -234,14 +234,16 @@ static int engine_build(struct engine *e, struct opening *o, struct error *error
     fill_info(e, o, context);
     if ((rc = compute_state_key(e, error)) || (rc = graph_open(&e->graph, e->backend, e->model, o->batch, error)))
         return rc;
-    return model_load(e->model, e->backend, &progress, error);
+    rc = model_load(e->model, e->backend, &progress, error);
+    e->info.validation_messages = device_messages(e->backend);
+    return rc;
 }
 
 int engine_open(struct engine **out, const struct engine_params *params, struct error *error)
 {
     *out = NULL;
     struct engine *e = calloc(1, sizeof *e);
-    if (!e) return error_set(error, ERROR_FAILED, "out of memory for an engine");
+    if (!e) return error_set(error, ERROR_FAILED, "Out of memory for an engine.");
     struct opening o;
     int rc = opening_begin(&o, params, error);
     if (!rc) rc = engine_build(e, &o, error);

@@ -33,5 +33,5 @@ int model_fingerprint(struct model *m, struct error *error)
     for (size_t i = 0; ok && i < gguf_tensor_count(m->file); i++) ok = hash_tensor(hash, gguf_tensor_at(m->file, i));
     ok = ok && EVP_DigestFinal_ex(hash, m->fingerprint, NULL);
     EVP_MD_CTX_free(hash);
-    return ok ? 0 : error_set(error, ERROR_FAILED, "the model's fingerprint could not be computed");
+    return ok ? 0 : error_set(error, ERROR_FAILED, "The model's fingerprint could not be computed.");
 }

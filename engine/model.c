@@ -21,10 +21,10 @@ static int read_number(const struct gguf *file, const struct number_rule *rule, 
 {
     char key[96];
     snprintf(key, sizeof key, PREFIX "%s", rule->key);
-    if (!gguf_find(file, key)) return error_set(error, ERROR_MODEL, "the model file lacks the key %s", key);
-    if (!gguf_get_u32(file, key, out)) return error_set(error, ERROR_MODEL, "%s is not a whole number", key);
+    if (!gguf_find(file, key)) return error_set(error, ERROR_MODEL, "The model file lacks the key %s.", key);
+    if (!gguf_get_u32(file, key, out)) return error_set(error, ERROR_MODEL, "%s is not a whole number.", key);
     if (*out < rule->least || *out > rule->most)
-        return error_set(error, ERROR_MODEL, "%s is %u: %u to %u is supported", key, *out, rule->least, rule->most);
+        return error_set(error, ERROR_MODEL, "%s is %u: %u to %u is supported.", key, *out, rule->least, rule->most);
     return 0;
 }
 
@@ -42,9 +42,9 @@ static int read_real(const struct gguf *file, const char *name, bool optional, f
     char key[96];
     snprintf(key, sizeof key, PREFIX "%s", name);
     if (!gguf_find(file, key))
-        return optional ? 0 : error_set(error, ERROR_MODEL, "the model file lacks the key %s", key);
+        return optional ? 0 : error_set(error, ERROR_MODEL, "The model file lacks the key %s.", key);
     if (!gguf_get_f32(file, key, out) || !(*out > 0 && *out < 1e6f))
-        return error_set(error, ERROR_MODEL, "%s is not a positive number", key);
+        return error_set(error, ERROR_MODEL, "%s is not a positive number.", key);
     return 0;
 }
 
@@ -65,9 +65,9 @@ static int read_architecture(struct model *m, struct error *error)
 {
     copy_string(m->file, "general.architecture", "", m->architecture, sizeof m->architecture);
     copy_string(m->file, "general.name", "unnamed", m->name, sizeof m->name);
-    if (!*m->architecture) return error_set(error, ERROR_MODEL, "the model file names no architecture");
+    if (!*m->architecture) return error_set(error, ERROR_MODEL, "The model file names no architecture.");
     if (strcmp(m->architecture, "kimi-linear"))
-        return error_set(error, ERROR_MODEL, "architecture %s is not supported: lectern runs kimi-linear",
+        return error_set(error, ERROR_MODEL, "Architecture %s is not supported: lectern runs kimi-linear.",
                          m->architecture);
     return 0;
 }
@@ -92,18 +92,18 @@ static int read_layer_kinds(struct model *m, struct error *error)
     static const char *key = PREFIX "attention.head_count_kv";
     struct shape *s = &m->shape;
     const struct gguf_value *v = gguf_find(m->file, key);
-    if (!v) return error_set(error, ERROR_MODEL, "the model file lacks the key %s", key);
+    if (!v) return error_set(error, ERROR_MODEL, "The model file lacks the key %s.", key);
     if (v->is_array && v->count != s->n_layer)
-        return error_set(error, ERROR_MODEL, "%s has %llu entries for %u layers", key, (unsigned long long)v->count,
+        return error_set(error, ERROR_MODEL, "%s has %llu entries for %u layers.", key, (unsigned long long)v->count,
                          s->n_layer);
     uint32_t all = 0;
     if (!v->is_array && !gguf_get_u32(m->file, key, &all))
-        return error_set(error, ERROR_MODEL, "%s is not a whole number", key);
+        return error_set(error, ERROR_MODEL, "%s is not a whole number.", key);
     for (uint32_t i = 0; i < s->n_layer; i++) {
         int64_t heads = all;
         if (v->is_array && !gguf_array_int(v, i, &heads))
-            return error_set(error, ERROR_MODEL, "%s is not an array of whole numbers", key);
-        if (heads < 0) return error_set(error, ERROR_MODEL, "%s is negative for layer %u", key, i);
+            return error_set(error, ERROR_MODEL, "%s is not an array of whole numbers.", key);
+        if (heads < 0) return error_set(error, ERROR_MODEL, "%s is negative for layer %u.", key, i);
         m->layers[i].is_mla = heads > 0;
         m->layers[i].index = heads > 0 ? s->n_mla++ : s->n_kda++;
     }
@@ -120,7 +120,7 @@ static int read_kda(struct model *m, struct error *error)
         (rc = read_number(m->file, &(struct number_rule){"ssm.conv_kernel", 4, 4}, &s->conv_kernel, error)))
         return rc;
     if (s->kda_dim % 32)
-        return error_set(error, ERROR_MODEL, PREFIX "kda.head_dim is %u: multiples of 32 are supported", s->kda_dim);
+        return error_set(error, ERROR_MODEL, PREFIX "kda.head_dim is %u: multiples of 32 are supported.", s->kda_dim);
     return 0;
 }
 
@@ -137,7 +137,7 @@ static int read_mla(struct model *m, struct error *error)
         return rc;
     if (key_width <= s->rope)
         return error_set(error, ERROR_MODEL,
-                         PREFIX "attention.key_length_mla is %u, not above " PREFIX "rope.dimension_count %u",
+                         PREFIX "attention.key_length_mla is %u, not above " PREFIX "rope.dimension_count %u.",
                          key_width, s->rope);
     s->nope = key_width - s->rope;
     return 0;
@@ -152,12 +152,12 @@ static int read_shared_width(struct model *m, struct error *error)
     snprintf(name, sizeof name, "blk.%u.ffn_gate_shexp.weight", s->n_dense);
     const struct gguf_tensor *t = gguf_tensor_named(m->file, name);
     uint64_t width = t ? t->ne[1] : 0;
-    if (width > 64u << 20) return error_set(error, ERROR_MODEL, "%s is too wide", name);
+    if (width > 64u << 20) return error_set(error, ERROR_MODEL, "%s is too wide.", name);
     int rc = read_optional(m->file, &(struct number_rule){"expert_shared_count", 0, 64},
                            (uint32_t)(width / s->n_ff_exp), &count, error);
     if (rc) return rc;
     if ((uint64_t)count * s->n_ff_exp != width)
-        return error_set(error, ERROR_MODEL, "%s is %llu wide, but %u shared experts of %u are told", name,
+        return error_set(error, ERROR_MODEL, "%s is %llu wide, but %u shared experts of %u are told.", name,
                          (unsigned long long)width, count, s->n_ff_exp);
     s->n_ff_shared = (uint32_t)width;
     return 0;
@@ -176,12 +176,12 @@ static int read_experts(struct model *m, struct error *error)
         (rc = read_optional(m->file, &(struct number_rule){"expert_group_count", 0, 1024}, 1, &groups, error)))
         return rc;
     if (gating != 2)
-        return error_set(error, ERROR_MODEL, PREFIX "expert_gating_func is %u: only 2 (sigmoid) is supported", gating);
+        return error_set(error, ERROR_MODEL, PREFIX "expert_gating_func is %u: only 2 (sigmoid) is supported.", gating);
     if (groups > 1)
-        return error_set(error, ERROR_MODEL, PREFIX "expert_group_count is %u: groups of experts are not supported",
+        return error_set(error, ERROR_MODEL, PREFIX "expert_group_count is %u: groups of experts are not supported.",
                          groups);
     if (s->n_used > s->n_expert)
-        return error_set(error, ERROR_MODEL, "%u experts are to be used of %u", s->n_used, s->n_expert);
+        return error_set(error, ERROR_MODEL, "%u experts are to be used of %u.", s->n_used, s->n_expert);
     return read_shared_width(m, error);
 }
 
@@ -207,16 +207,16 @@ static int read_ffn(struct model *m, struct error *error)
 static int read_vocabulary(struct model *m, struct error *error)
 {
     const struct gguf_tensor *t = gguf_tensor_named(m->file, "token_embd.weight");
-    if (!t) return error_set(error, ERROR_MODEL, "the model file lacks the tensor token_embd.weight");
+    if (!t) return error_set(error, ERROR_MODEL, "The model file lacks the tensor token_embd.weight.");
     if (t->ne[1] < 1 || t->ne[1] > 1u << 20)
-        return error_set(error, ERROR_MODEL, "token_embd.weight has %llu rows: 1 to %u are supported",
+        return error_set(error, ERROR_MODEL, "token_embd.weight has %llu rows: 1 to %u are supported.",
                          (unsigned long long)t->ne[1], 1u << 20);
     m->shape.n_vocab = (uint32_t)t->ne[1];
     uint32_t told;
     int rc = read_optional(m->file, &(struct number_rule){"vocab_size", 1, 1u << 20}, m->shape.n_vocab, &told, error);
     if (rc) return rc;
     if (told != m->shape.n_vocab)
-        return error_set(error, ERROR_MODEL, PREFIX "vocab_size is %u, but token_embd.weight has %u rows", told,
+        return error_set(error, ERROR_MODEL, PREFIX "vocab_size is %u, but token_embd.weight has %u rows.", told,
                          m->shape.n_vocab);
     return 0;
 }
@@ -226,7 +226,7 @@ int model_read_shape(struct model *m, struct error *error)
     int rc;
     if ((rc = read_architecture(m, error)) || (rc = read_general(m, error))) return rc;
     m->layers = calloc(m->shape.n_layer, sizeof *m->layers);
-    if (!m->layers) return error_set(error, ERROR_FAILED, "out of memory for %u layers", m->shape.n_layer);
+    if (!m->layers) return error_set(error, ERROR_FAILED, "Out of memory for %u layers.", m->shape.n_layer);
     if ((rc = read_layer_kinds(m, error)) || (rc = read_kda(m, error)) || (rc = read_mla(m, error)) ||
         (rc = read_ffn(m, error)))
         return rc;
@@ -239,7 +239,7 @@ int model_open(struct model **out, const char *path, struct error *error)
 {
     *out = NULL;
     struct model *m = calloc(1, sizeof *m);
-    if (!m) return error_set(error, ERROR_FAILED, "out of memory for a model");
+    if (!m) return error_set(error, ERROR_FAILED, "Out of memory for a model.");
     int rc;
     if ((rc = gguf_open(&m->file, path, error)) || (rc = model_read_shape(m, error)) ||
         (rc = model_check_tensors(m, error)) || (rc = model_fingerprint(m, error))) {

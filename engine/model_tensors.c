@@ -179,15 +179,16 @@ static int missing_tensor(const struct model *m, const char *name, struct error 
         strcpy(suffix, "attn_kv_b.weight");
         if (gguf_tensor_named(m->file, legacy))
             return error_set(error, ERROR_MODEL,
-                             "the model file has %s in one piece, an old layout: it must be converted again", legacy);
+                             "The model file has %s in one piece, an old layout: it must be converted again.", legacy);
     }
     suffix = strstr(legacy, "attn_q.weight");
     if (suffix) {
         strcpy(suffix, "attn_q_a.weight");
         if (gguf_tensor_named(m->file, legacy))
-            return error_set(error, ERROR_MODEL, "the model file has %s: compressed queries are not supported", legacy);
+            return error_set(error, ERROR_MODEL, "The model file has %s: compressed queries are not supported.",
+                             legacy);
     }
-    return error_set(error, ERROR_MODEL, "the model file lacks the tensor %s", name);
+    return error_set(error, ERROR_MODEL, "The model file lacks the tensor %s.", name);
 }
 
 static int check_tensor(const struct model *m, const struct tensor_rule *rule, const char *name,
@@ -200,11 +201,11 @@ static int check_tensor(const struct model *m, const struct tensor_rule *rule, c
     bool fits = t->ne[0] == in && t->ne[1] == n_out && t->ne[2] == mats && t->ne[3] == 1;
     if (rule->form == VECTOR) {
         if (t->format->type != QUANT_F32)
-            return error_set(error, ERROR_MODEL, "tensor %s is %s: F32 is expected", name, t->format->name);
+            return error_set(error, ERROR_MODEL, "Tensor %s is %s: F32 is expected.", name, t->format->name);
         fits = t->bytes == in * n_out * sizeof(float);
     }
     if (!fits)
-        return error_set(error, ERROR_MODEL, "tensor %s is [%llu, %llu, %llu, %llu]: [%llu, %llu, %llu] is expected",
+        return error_set(error, ERROR_MODEL, "Tensor %s is [%llu, %llu, %llu, %llu]: [%llu, %llu, %llu] is expected.",
                          name, (unsigned long long)t->ne[0], (unsigned long long)t->ne[1], (unsigned long long)t->ne[2],
                          (unsigned long long)t->ne[3], (unsigned long long)in, (unsigned long long)n_out,
                          (unsigned long long)mats);
@@ -267,7 +268,7 @@ static int load_tensor(void *ctx, const struct gguf_tensor *t, struct weight *w,
     if (rc) return rc;
     l->done += t->bytes;
     if (l->progress && l->progress->call && !l->progress->call(l->progress->ctx, l->done, l->total))
-        return error_set(error, ERROR_CANCELLED, "loading was stopped");
+        return error_set(error, ERROR_CANCELLED, "Loading was stopped.");
     return 0;
 }
 

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/device.h"
+
 /* -------------------------------------------------------------------------------------------- create, destroy */
 
 static int alloc_state(struct timeline *t, uint64_t *kda, uint64_t *history, struct error *error)
@@ -33,7 +35,7 @@ static int timeline_build(struct timeline *t, struct error *error)
     t->ids = malloc(e->info.context * sizeof *t->ids);
     t->logits = malloc(e->info.n_vocab * sizeof *t->logits);
     t->blocks = calloc(t->most_blocks, sizeof *t->blocks);
-    if (!t->ids || !t->logits || !t->blocks) return error_set(error, ERROR_FAILED, "out of memory for a timeline");
+    if (!t->ids || !t->logits || !t->blocks) return error_set(error, ERROR_FAILED, "Out of memory for a timeline.");
     t->state.rows.row_bytes = e->row_bytes;
     t->state.rows.dtype = e->info.rows_dtype;
     int rc = alloc_state(t, &t->state.kda, &t->state.history, error);
@@ -47,7 +49,7 @@ int timeline_create(struct timeline **out, struct engine *engine, struct error *
 {
     *out = NULL;
     struct timeline *t = calloc(1, sizeof *t);
-    if (!t) return error_set(error, ERROR_FAILED, "out of memory for a timeline");
+    if (!t) return error_set(error, ERROR_FAILED, "Out of memory for a timeline.");
     t->engine = engine;
     int rc = timeline_build(t, error);
     if (rc) timeline_destroy(&t);
@@ -132,6 +134,7 @@ static int eval_batch(struct timeline *t, const uint32_t *ids, uint32_t n, float
     if (rc) return rc;
     rc = graph_eval(&e->graph, &step, error);
     if (!rc && logits_all) rc = graph_all_logits(&e->graph, n, logits_all, error);
+    e->info.validation_messages = device_messages(e->backend);
     if (rc) {
         timeline_clear(t);
         return rc;
@@ -146,7 +149,7 @@ static int check_ids(const struct timeline *t, const uint32_t *ids, size_t count
     const struct engine_info *info = &t->engine->info;
     for (size_t i = 0; i < count; i++)
         if (ids[i] >= info->n_vocab)
-            return error_set(error, ERROR_USAGE, "token %u is not in the vocabulary of %u", ids[i], info->n_vocab);
+            return error_set(error, ERROR_USAGE, "Token %u is not in the vocabulary of %u.", ids[i], info->n_vocab);
     return 0;
 }
 
@@ -156,7 +159,7 @@ int timeline_append(struct timeline *t, const uint32_t *ids, size_t count, float
     const struct engine_info *info = &t->engine->info;
     if (count > info->context - t->length)
         return error_set(error, ERROR_FIT,
-                         "the context of %u tokens is full: %zu are there and %zu more were asked for", info->context,
+                         "The context of %u tokens is full: %zu are there and %zu more were asked for.", info->context,
                          t->length, count);
     int rc = check_ids(t, ids, count, error);
     for (size_t done = 0; !rc && done < count;) {
@@ -166,7 +169,7 @@ int timeline_append(struct timeline *t, const uint32_t *ids, size_t count, float
         if (rc) return rc;
         done += n;
         if (hooks && hooks->progress && !hooks->progress(hooks->ctx, done, count) && done < count)
-            return error_set(error, ERROR_CANCELLED, "stopped after %zu of %zu tokens", done, count);
+            return error_set(error, ERROR_CANCELLED, "Stopped after %zu of %zu tokens.", done, count);
     }
     return rc;
 }
@@ -191,7 +194,7 @@ static int add_mark(struct timeline *t, struct error *error)
     if (t->n_marks == t->marks_capacity) {
         size_t capacity = t->marks_capacity ? 2 * t->marks_capacity : 8;
         struct mark *marks = realloc(t->marks, capacity * sizeof *marks);
-        if (!marks) return error_set(error, ERROR_FAILED, "out of memory for a mark");
+        if (!marks) return error_set(error, ERROR_FAILED, "Out of memory for a mark.");
         t->marks = marks;
         t->marks_capacity = capacity;
     }
@@ -199,7 +202,7 @@ static int add_mark(struct timeline *t, struct error *error)
     size_t bytes = t->engine->info.n_vocab * sizeof *m->logits;
     *m = (struct mark){.length = t->length, .logits = malloc(bytes)};
     int rc = m->logits ? alloc_state(t, &m->kda, &m->history, error)
-                       : error_set(error, ERROR_FAILED, "out of memory for a mark");
+                       : error_set(error, ERROR_FAILED, "Out of memory for a mark.");
     if (!rc) rc = copy_state(t, m->kda, m->history, true, error);
     if (!rc) memcpy(m->logits, t->logits, bytes);
     if (rc) drop_mark(t, t->n_marks - 1);

@@ -24,7 +24,7 @@ static int cpu_alloc(struct backend *b, size_t bytes, const char *label, uint64_
     *addr = 0;
     void *p = NULL;
     if (bytes <= SIZE_MAX - ALIGNMENT) p = aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT);
-    if (!p) return error_set(error, ERROR_FIT, "no memory for %s: %zu bytes", label, bytes);
+    if (!p) return error_set(error, ERROR_FIT, "No memory for %s: %zu bytes.", label, bytes);
     *addr = (uint64_t)(uintptr_t)p;
     return 0;
 }
@@ -39,7 +39,7 @@ static int cpu_weight_load(struct backend *b, const struct gguf_tensor *tensor, 
 {
     (void)b;
     if (tensor->format->type == QUANT_F32 && (uintptr_t)tensor->data % sizeof(float))
-        return error_set(error, ERROR_MODEL, "tensor %.*s is not aligned to 4 bytes", (int)tensor->name.len,
+        return error_set(error, ERROR_MODEL, "Tensor %.*s is not aligned to 4 bytes.", (int)tensor->name.len,
                          tensor->name.bytes);
     size_t row = quant_row_bytes(tensor->format, (size_t)tensor->ne[0]);
     *out = (struct weight){
@@ -123,7 +123,7 @@ int cpu_backend_open(struct backend **out, uint32_t threads, struct error *error
 {
     *out = NULL;
     struct cpu_backend *cpu = calloc(1, sizeof *cpu);
-    if (!cpu) return error_set(error, ERROR_FAILED, "out of memory for the cpu backend");
+    if (!cpu) return error_set(error, ERROR_FAILED, "Out of memory for the cpu backend.");
     cpu->base.ops = &cpu_ops;
     cpu->kernels = cpu_kernels();
     struct engine_device device;
@@ -221,7 +221,7 @@ int cpu_prepare(struct backend *b, const struct shape *s, uint32_t batch, struct
     cpu->thread = calloc(threads, sizeof *cpu->thread);
     c.base = cpu->arena = aligned_alloc(ALIGNMENT, bytes);
     if (!cpu->thread || !cpu->arena)
-        return error_set(error, ERROR_FIT, "no memory for the working space of a batch of %u tokens: %zu bytes", batch,
+        return error_set(error, ERROR_FIT, "No memory for the working space of a batch of %u tokens: %zu bytes.", batch,
                          bytes);
     for (uint32_t i = 0; i < threads; i++) carve_thread(&c, s, batch, &cpu->thread[i]);
     carve_shared(&c, s, batch, cpu);

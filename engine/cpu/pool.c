@@ -126,7 +126,7 @@ int pool_create(struct pool **out, uint32_t threads, struct error *error)
 {
     *out = NULL;
     struct pool *pool = calloc(1, sizeof *pool);
-    if (!pool) return error_set(error, ERROR_FAILED, "out of memory for the thread pool");
+    if (!pool) return error_set(error, ERROR_FAILED, "Out of memory for the thread pool.");
     pool->threads = pool_default_threads(threads);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
@@ -135,7 +135,7 @@ int pool_create(struct pool **out, uint32_t threads, struct error *error)
         *w = (struct worker_thread){.pool = pool, .index = i};
         if (pthread_create(&w->thread, NULL, worker_main, w)) {
             pool_destroy(&pool);
-            return error_set(error, ERROR_FAILED, "thread %u cannot be started", i + 1);
+            return error_set(error, ERROR_FAILED, "Thread %u cannot be started.", i + 1);
         }
         pool->started++;
     }

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Timelines to bytes and back (docs/state-format.md). A restore builds a timeline of its own, so that whatever is
+ * refused on the way has changed nothing else.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/state_blob.h"
+
+/* -------------------------------------------------------------------------------------------------------- rows */
+
+/* The part of a token range that lies in one block, and where its payload begins. */
+struct row_part {
+    size_t block, at, count; /* tokens [at, at + count) of the block */
+};
+
+static struct row_part next_part(size_t first, size_t end)
+{
+    size_t at = first % STATE_SEGMENT, room = STATE_SEGMENT - at;
+    return (struct row_part){first / STATE_SEGMENT, at, end - first < room ? end - first : room};
+}
+
+/* Moves rows between the device and a payload: for each block [n_mla][tokens][row_bytes]; a whole block is one piece.
+ */
+typedef int move_bytes(struct backend *, uint64_t device, char *host, size_t bytes, struct error *);
+
+static int move_rows(struct timeline *t, size_t first, size_t count, char *payload, move_bytes *move,
+                     struct error *error)
+{
+    const struct engine *e = t->engine;
+    size_t end = first + count;
+    while (first < end) {
+        struct row_part part = next_part(first, end);
+        size_t bytes = part.count * e->row_bytes, layers = e->info.n_mla, pieces = layers;
+        if (part.count == STATE_SEGMENT && layers) {
+            bytes *= layers;
+            pieces = 1;
+        }
+        for (size_t i = 0; i < pieces; i++, payload += bytes) {
+            uint64_t row = t->blocks[part.block] + (i * STATE_SEGMENT + part.at) * e->row_bytes;
+            int rc = move(e->backend, row, payload, bytes, error);
+            if (rc) return rc;
+        }
+        first += part.count;
+    }
+    return 0;
+}
+
+static int move_down(struct backend *b, uint64_t device, char *host, size_t bytes, struct error *error)
+{
+    return b->ops->download(b, host, device, bytes, error);
+}
+
+static int move_up(struct backend *b, uint64_t device, char *host, size_t bytes, struct error *error)
+{
+    return b->ops->upload(b, device, host, bytes, error);
+}
+
+int timeline_save_rows(struct timeline *t, size_t first, size_t count, struct blob *out, struct error *error)
+{
+    *out = (struct blob){0};
+    if (!count || first > t->length || count > t->length - first)
+        return error_set(error, ERROR_USAGE, "Rows of tokens %zu to %zu were asked for, %zu are there.", first,
+                         first + count, t->length);
+    struct state_piece piece = {
+        .kind = STATE_ROWS,
+        .first = first,
+        .count = count,
+        .payload = state_payload_bytes(t->engine, STATE_ROWS, count),
+    };
+    int rc = state_blob_begin(&piece, out, error);
+    if (!rc) rc = move_rows(t, first, count, (char *)out->data + STATE_HEADER, move_down, error);
+    if (!rc) rc = state_blob_seal(t->engine, &piece, t->ids, out, error);
+    if (rc) blob_free(out);
+    return rc;
+}
+
+/* ---------------------------------------------------------------------------------------------------- snapshot */
+
+static void put_half(unsigned char *p, uint16_t h)
+{
+    p[0] = (unsigned char)h;
+    p[1] = (unsigned char)(h >> 8);
+}
+
+/* f16 state: what is saved is also what the timeline goes on with, so that staying and coming back are the same. */
+static int save_half(struct timeline *t, unsigned char *payload, struct error *error)
+{
+    struct backend *b = t->engine->backend;
+    size_t bytes = t->engine->kda_bytes, n = bytes / sizeof(float);
+    float *state = malloc(bytes ? bytes : 1);
+    if (!state) return error_set(error, ERROR_FAILED, "Out of memory for a state of %zu bytes.", bytes);
+    int rc = bytes ? b->ops->download(b, state, t->state.kda, bytes, error) : 0;
+    for (size_t i = 0; !rc && i < n; i++) {
+        uint16_t h = quant_f32_to_f16(state[i]);
+        put_half(payload + 2 * i, h);
+        state[i] = quant_f16_to_f32(h);
+    }
+    if (!rc && bytes) rc = b->ops->upload(b, t->state.kda, state, bytes, error);
+    free(state);
+    return rc;
+}
+
+static int restore_half(struct timeline *t, const unsigned char *payload, struct error *error)
+{
+    struct backend *b = t->engine->backend;
+    size_t bytes = t->engine->kda_bytes, n = bytes / sizeof(float);
+    float *state = malloc(bytes ? bytes : 1);
+    if (!state) return error_set(error, ERROR_FAILED, "Out of memory for a state of %zu bytes.", bytes);
+    for (size_t i = 0; i < n; i++) state[i] = quant_f16_to_f32((uint16_t)(payload[2 * i] | payload[2 * i + 1] << 8));
+    int rc = bytes ? b->ops->upload(b, t->state.kda, state, bytes, error) : 0;
+    free(state);
+    return rc;
+}
+
+static int save_payload(struct timeline *t, unsigned char *payload, struct error *error)
+{
+    const struct engine *e = t->engine;
+    struct backend *b = e->backend;
+    bool half = e->info.state_dtype == ENGINE_F16;
+    size_t kda = half ? e->kda_bytes / 2 : e->kda_bytes;
+    int rc = 0;
+    if (half)
+        rc = save_half(t, payload, error);
+    else if (kda)
+        rc = b->ops->download(b, payload, t->state.kda, kda, error);
+    if (!rc && e->history_bytes) rc = b->ops->download(b, payload + kda, t->state.history, e->history_bytes, error);
+    memcpy(payload + kda + e->history_bytes, t->logits, e->info.n_vocab * sizeof *t->logits);
+    return rc;
+}
+
+int timeline_save_snapshot(struct timeline *t, struct blob *out, struct error *error)
+{
+    *out = (struct blob){0};
+    if (!t->length) return error_set(error, ERROR_USAGE, "An empty timeline has no state to save.");
+    struct state_piece piece = {
+        .kind = STATE_SNAPSHOT,
+        .count = t->length,
+        .payload = state_payload_bytes(t->engine, STATE_SNAPSHOT, t->length),
+    };
+    int rc = state_blob_begin(&piece, out, error);
+    if (!rc) rc = save_payload(t, (unsigned char *)out->data + STATE_HEADER, error);
+    if (!rc) rc = state_blob_seal(t->engine, &piece, t->ids, out, error);
+    if (rc) blob_free(out);
+    return rc;
+}
+
+/* ----------------------------------------------------------------------------------------------------- restore */
+
+struct restore {
+    struct timeline *timeline; /* length 0 until finish */
+    size_t count;              /* tokens it will have */
+    size_t rows;               /* tokens whose rows are there */
+    bool has_snapshot;
+    struct id_hash hash;
+};
+
+int restore_begin(struct restore **out, struct engine *engine, const uint32_t *ids, size_t count, struct error *error)
+{
+    *out = NULL;
+    if (!count) return error_set(error, ERROR_USAGE, "An empty timeline cannot be restored.");
+    if (count > engine->info.context)
+        return error_set(error, ERROR_FIT, "The state has %zu tokens, the context holds %u.", count,
+                         engine->info.context);
+    struct restore *r = calloc(1, sizeof *r);
+    if (!r) return error_set(error, ERROR_FAILED, "Out of memory for a restore.");
+    r->count = count;
+    int rc = timeline_create(&r->timeline, engine, error);
+    if (rc) {
+        restore_abort(&r);
+        return rc;
+    }
+    memcpy(r->timeline->ids, ids, count * sizeof *ids);
+    *out = r;
+    return 0;
+}
+
+static int check_piece(struct restore *r, const void *bytes, size_t size, enum state_kind kind,
+                       struct state_piece *piece, struct error *error)
+{
+    struct timeline *t = r->timeline;
+    struct state_check check = {.bytes = bytes, .size = size, .kind = kind, .ids = t->ids, .count_ids = r->count};
+    return state_blob_check(t->engine, &check, &r->hash, piece, error);
+}
+
+int restore_rows(struct restore *r, const void *bytes, size_t size, struct error *error)
+{
+    struct timeline *t = r->timeline;
+    struct state_piece piece;
+    int rc = check_piece(r, bytes, size, STATE_ROWS, &piece, error);
+    if (rc) return rc;
+    if (piece.first != r->rows)
+        return error_set(error, ERROR_STATE, "Rows from token %llu came where those from %zu were due.",
+                         (unsigned long long)piece.first, r->rows);
+    rc = timeline_reserve(t, (size_t)(piece.first + piece.count), error);
+    if (rc) return rc;
+    /* move_up only reads: the cast drops a const that move_down cannot promise. */
+    char *payload = (char *)(uintptr_t)bytes + STATE_HEADER;
+    rc = move_rows(t, (size_t)piece.first, (size_t)piece.count, payload, move_up, error);
+    if (!rc) r->rows += (size_t)piece.count;
+    return rc;
+}
+
+int restore_snapshot(struct restore *r, const void *bytes, size_t size, struct error *error)
+{
+    struct timeline *t = r->timeline;
+    const struct engine *e = t->engine;
+    struct backend *b = e->backend;
+    struct state_piece piece;
+    int rc = check_piece(r, bytes, size, STATE_SNAPSHOT, &piece, error);
+    if (rc) return rc;
+    if (piece.count != r->count)
+        return error_set(error, ERROR_STATE, "The snapshot is of %llu tokens, %zu were to be restored.",
+                         (unsigned long long)piece.count, r->count);
+    const unsigned char *payload = (const unsigned char *)bytes + STATE_HEADER;
+    bool half = e->info.state_dtype == ENGINE_F16;
+    size_t kda = half ? e->kda_bytes / 2 : e->kda_bytes;
+    if (half)
+        rc = restore_half(t, payload, error);
+    else if (kda)
+        rc = b->ops->upload(b, t->state.kda, payload, kda, error);
+    if (!rc && e->history_bytes) rc = b->ops->upload(b, t->state.history, payload + kda, e->history_bytes, error);
+    if (rc) return rc;
+    memcpy(t->logits, payload + kda + e->history_bytes, e->info.n_vocab * sizeof *t->logits);
+    r->has_snapshot = true;
+    return 0;
+}
+
+int restore_finish(struct restore **restore, struct timeline **out, struct error *error)
+{
+    struct restore *r = *restore;
+    int rc = 0;
+    *out = NULL;
+    if (!r->has_snapshot)
+        rc = error_set(error, ERROR_STATE, "The snapshot of the state is missing.");
+    else if (r->rows != r->count && r->timeline->engine->info.n_mla)
+        rc = error_set(error, ERROR_STATE, "Rows of %zu of %zu tokens are missing.", r->count - r->rows, r->count);
+    if (!rc) {
+        r->timeline->length = r->count;
+        *out = r->timeline;
+        r->timeline = NULL;
+    }
+    restore_abort(restore);
+    return rc;
+}
+
+void restore_abort(struct restore **restore)
+{
+    struct restore *r = *restore;
+    if (!r) return;
+    timeline_destroy(&r->timeline);
+    id_hash_free(&r->hash);
+    free(r);
+    *restore = NULL;
+}
