@@ -99,8 +99,9 @@ float fit_step(const float *x, const float *w, size_t n, int lo, int hi, int8_t 
     for (int side = 0; side < 2; side++) {
         if (ends[side] == 0) continue;
         for (int i = 0; i < STARTS; i++) {
-            float reach = ends[side] * (1 + 0.06f * (float)(i - STARTS / 2));
-            try_step(&t, most / reach);
+            /* With three or four levels the best step lies far inside the largest weight. */
+            float stretch = hi - lo <= 3 ? (float)STARTS / (float)(i + 1) : 1 + 0.06f * (float)(i - STARTS / 2);
+            try_step(&t, most / (ends[side] * stretch));
         }
     }
     return t.d;
@@ -136,17 +137,23 @@ static struct fit_line solve_line(const struct line_try *t, const uint8_t *q)
     return line;
 }
 
+float fit_line_levels(const float *x, const float *w, size_t n, struct fit_line line, int hi, uint8_t *q)
+{
+    float inverse = line.d > 0 ? 1 / line.d : 0, error = 0;
+    if (!isfinite(inverse)) inverse = 0;
+    for (size_t i = 0; i < n; i++) {
+        q[i] = (uint8_t)fit_round((x[i] + line.m) * inverse, 0, hi);
+        float e = x[i] - (line.d * q[i] - line.m);
+        error += w[i] * e * e;
+    }
+    return error;
+}
+
 static void try_line(struct line_try *t, struct fit_line line)
 {
     uint8_t q[FIT_MOST];
     for (int k = 0; k < POLISH; k++) {
-        float inverse = line.d > 0 ? 1 / line.d : 0, error = 0;
-        if (!isfinite(inverse)) inverse = 0;
-        for (size_t i = 0; i < t->n; i++) {
-            q[i] = (uint8_t)fit_round((t->x[i] + line.m) * inverse, 0, t->hi);
-            float e = t->x[i] - (line.d * q[i] - line.m);
-            error += t->w[i] * e * e;
-        }
+        float error = fit_line_levels(t->x, t->w, t->n, line, t->hi, q);
         if (error < t->least) {
             t->least = error;
             t->line = line;

@@ -28,6 +28,9 @@ struct fit_line {
 };
 struct fit_line fit_affine(const float *x, const float *w, size_t n, int hi, int any_sign, uint8_t *q);
 
+/* Levels for a fixed line, 0..hi. Returns the weighted squared error. */
+float fit_line_levels(const float *x, const float *w, size_t n, struct fit_line line, int hi, uint8_t *q);
+
 /* Levels for a fixed step: q[i] = nearest of lo..hi to x[i] / d (0 when d is 0). Returns the weighted squared error. */
 float fit_levels(const float *x, const float *w, size_t n, float d, int lo, int hi, int8_t *q);
 

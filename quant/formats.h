@@ -9,8 +9,12 @@
 #include "quant/quant.h"
 
 extern const struct quant_format quant_format_f32, quant_format_f16, quant_format_bf16;
-extern const struct quant_format quant_format_q5_0, quant_format_q8_0;
-extern const struct quant_format quant_format_q4_k, quant_format_q6_k;
+extern const struct quant_format quant_format_q4_0, quant_format_q4_1, quant_format_q5_0, quant_format_q5_1;
+extern const struct quant_format quant_format_q8_0, quant_format_mxfp4;
+extern const struct quant_format quant_format_q2_k, quant_format_q3_k, quant_format_q4_k, quant_format_q5_k;
+extern const struct quant_format quant_format_q6_k;
+extern const struct quant_format quant_format_iq4_nl, quant_format_iq4_xs;
+extern const struct quant_format quant_format_tq1_0, quant_format_tq2_0;
 
 enum { SUPER = 256 }; /* weights in a super-block of the K and IQ formats */
 

@@ -23,21 +23,6 @@ struct affine_job {
     struct fit_line want[16]; /* each sub's own line */
 };
 
-/* Levels of one sub for given d * scale and dmin * min; returns the error. */
-static float affine_levels(const struct affine_job *job, size_t sub, struct fit_line line, uint8_t *q)
-{
-    size_t n = SUPER / job->shape->subs;
-    const float *x = job->x + sub * n, *w = job->w + sub * n;
-    float inverse = line.d > 0 ? 1 / line.d : 0, error = 0;
-    if (!isfinite(inverse)) inverse = 0;
-    for (size_t i = 0; i < n; i++) {
-        q[i] = (uint8_t)fit_round((x[i] + line.m) * inverse, 0, job->shape->level_most);
-        float e = x[i] - (line.d * q[i] - line.m);
-        error += w[i] * e * e;
-    }
-    return error;
-}
-
 /* The whole-number scale and min of one sub, tried around its own line; returns the error. */
 static float affine_choose(const struct affine_job *job, size_t sub, struct k_affine *k)
 {
@@ -51,7 +36,7 @@ static float affine_choose(const struct affine_job *job, size_t sub, struct k_af
         for (int m = min - 1; m <= min + 1; m++) {
             if (s < 0 || s > most || m < 0 || m > most) continue;
             struct fit_line line = {k->d * (float)s, k->dmin * (float)m};
-            float error = affine_levels(job, sub, line, q);
+            float error = fit_line_levels(job->x + sub * n, job->w + sub * n, n, line, job->shape->level_most, q);
             if (!(error < least)) continue;
             least = error;
             k->scale[sub] = (uint8_t)s;
@@ -174,4 +159,17 @@ void k_scales_put(uint8_t *s, const uint8_t *scale, const uint8_t *min)
         s[j + 4] = (uint8_t)(min[j] | (min[j + 4] >> 4) << 6);
         s[j + 8] = (uint8_t)((scale[j + 4] & 15) | (min[j + 4] & 15) << 4);
     }
+}
+
+void k_nibbles_put(uint8_t *nibbles, const uint8_t *level)
+{
+    for (size_t j = 0; j < SUPER / 2; j++) {
+        const uint8_t *low = level + j / 32 * 64 + j % 32;
+        nibbles[j] = (uint8_t)((low[0] & 15) | (low[32] & 15) << 4);
+    }
+}
+
+void k_pairs_put(uint8_t *pairs, const uint8_t *level)
+{
+    for (size_t j = 0; j < SUPER; j++) pairs[j / 128 * 32 + j % 32] |= (uint8_t)((level[j] & 3) << (j / 32 % 4 * 2));
 }

@@ -42,4 +42,12 @@ static inline void k_scales_get(const uint8_t *s, size_t j, unsigned *scale, uns
 }
 void k_scales_put(uint8_t *s, const uint8_t *scale, const uint8_t *min);
 
+/* 256 levels into 128 bytes: byte j of each 32 holds weight j of two neighbouring 32s, the first low (Q4_K, Q5_K). Only
+ * the low four bits of a level are taken. */
+void k_nibbles_put(uint8_t *nibbles, const uint8_t *level);
+
+/* 256 levels into 64 bytes of bit pairs: byte j of each 32 holds weight j of four neighbouring 32s, the first lowest
+ * (Q2_K, Q3_K, TQ2_0). Only the low two bits of a level are taken. The bytes are zero before. */
+void k_pairs_put(uint8_t *pairs, const uint8_t *level);
+
 #endif

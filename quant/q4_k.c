@@ -39,10 +39,7 @@ static void encode(const float *in, const float *importance, void *blocks, size_
         half_put(b, k.d);
         half_put(b + 2, k.dmin);
         k_scales_put(b + SCALES, k.scale, k.min);
-        for (size_t j = 0; j < SUPER / 2; j++) {
-            const uint8_t *low = k.level + j / 32 * 64 + j % 32;
-            b[LEVELS + j] = (uint8_t)(low[0] | low[32] << 4);
-        }
+        k_nibbles_put(b + LEVELS, k.level);
     }
 }
 
