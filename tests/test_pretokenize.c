@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -212,13 +213,38 @@ static void pieces_are_the_text(void **state)
     }
 }
 
+/* What engine.h promises for a document, a blank line and a question: cut there, the pieces are those of the whole. */
+static void a_blank_line_parts(void **state)
+{
+    (void)state;
+    static const char *const bits[] = {"a", "Z",        " ",        "'s",           "\n",       "\r\n", "\t",  "19",
+                                       ".", "\302\240", "\303\251", "\344\270\255", "\314\201", "\377", "\034"};
+    uint64_t seed = 2;
+    for (int round = 0; round < 20000; round++) {
+        char text[128];
+        size_t len = 0;
+        for (int i = 0; i < 10; i++) len += (size_t)sprintf(text + len, "%s", bits[next_random(&seed) % 15]);
+        size_t cut = len += (size_t)sprintf(text + len, "\n\n");
+        while (len == cut || strchr(" \n\r\t\302", text[cut]))
+            len =
+                cut + (size_t)sprintf(text + cut, "%s%s", bits[next_random(&seed) % 15], bits[next_random(&seed) % 15]);
+        char *whole = split(text, len, '|'), *first = split(text, cut, '|'),
+             *second = split(text + cut, len - cut, '|');
+        char joined[512];
+        snprintf(joined, sizeof joined, "%s|%s", first, second);
+        assert_string_equal(joined, whole);
+        free(whole);
+        free(first);
+        free(second);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hard_cases),
-        cmocka_unit_test(stray_bytes_are_symbols),
-        cmocka_unit_test(long_runs_are_cut),
-        cmocka_unit_test(pieces_are_the_text),
+        cmocka_unit_test(hard_cases),         cmocka_unit_test(stray_bytes_are_symbols),
+        cmocka_unit_test(long_runs_are_cut),  cmocka_unit_test(pieces_are_the_text),
+        cmocka_unit_test(a_blank_line_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
