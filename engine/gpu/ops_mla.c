@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Multi-head latent attention on the GPU. Two forms of the same sum, docs/model.md:
+ *
+ *   absorbed  queries go into the latent space (K_b), attend to the rows as stored, and come out (V_b). No work per row
+ *             but the attention itself: for few tokens. Rows are split among teams, then combined.
+ *   expanded  keys and values of all heads are made from the rows, a range of rows at a time so that scratch memory
+ * does not grow with depth; attention over a head's 192 + 128 channels instead of 2 x 512: for many tokens.
+ */
+#include "engine/gpu/gpu.h"
+#include "shaders/params_mla.h"
+
+#include <assert.h>
+#include <math.h>
+
+static_assert(MLA_SEGMENT == STATE_SEGMENT, "kernels and states agree on blocks of rows");
+static_assert(ENGINE_F32 == 0 && ENGINE_F16 == 1 && ENGINE_Q8_0 == 8, "mla_row.glsl knows these numbers");
+
+enum {
+    PART_TOKENS = 128,  /* of the absorbed form at a time */
+    RANGE_ROWS = 1024,  /* expanded at a time; a multiple of MLA_TILE */
+    SPLIT_QUERIES = 4,  /* of a team */
+    SPLIT_KEYS = 64,    /* at least, of a split */
+    EXPANDED_LEAST = 4, /* tokens */
+};
+
+static uint32_t lanes(const struct gpu *gpu)
+{
+    return gpu->caps.subgroup < 32 ? gpu->caps.subgroup : 32;
+}
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint32_t most(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Teams that fill the device. */
+static uint32_t teams_wanted(const struct gpu *gpu)
+{
+    return gpu->caps.is_software ? 8 : 2048;
+}
+
+/* -------------------------------------------------------------------------------------------- scratch memory */
+
+/* Lays ranges one after the other. */
+struct layout {
+    uint64_t at;
+};
+
+static struct gpu_range layout_floats(struct layout *l, uint64_t count)
+{
+    const struct gpu_range r = gpu_floats(l->at, count);
+    l->at += (r.bytes + 255) / 256 * 256;
+    return r;
+}
+
+struct absorbed_scratch {
+    struct gpu_range query, latent; /* [n][H][R] */
+    struct gpu_range part;          /* [splits][n * H][R + 2] */
+};
+
+static uint64_t absorbed_layout(const struct gpu *gpu, uint64_t base, uint64_t queries, uint32_t kv_lora,
+                                struct absorbed_scratch *out)
+{
+    struct layout l = {base};
+    const uint64_t wanted = (uint64_t)teams_wanted(gpu) * SPLIT_QUERIES;
+    out->query = layout_floats(&l, queries * kv_lora);
+    out->latent = layout_floats(&l, queries * kv_lora);
+    out->part = layout_floats(&l, (queries > wanted ? queries : wanted) * (kv_lora + 2));
+    return l.at - base;
+}
+
+struct expanded_scratch {
+    struct gpu_range w;    /* [H][R][N + V] */
+    struct gpu_range k, v; /* of RANGE_ROWS rows */
+    struct gpu_range pe;
+    struct gpu_range running; /* [n][H][2] */
+};
+
+static uint64_t expanded_layout(uint64_t base, const struct mla_attend *op, struct expanded_scratch *out)
+{
+    struct layout l = {base};
+    const uint64_t heads = op->n_head;
+    out->w = layout_floats(&l, heads * op->kv_lora * (op->nope + op->vdim));
+    out->k = layout_floats(&l, heads * RANGE_ROWS * op->nope);
+    out->v = layout_floats(&l, heads * RANGE_ROWS * op->vdim);
+    out->pe = layout_floats(&l, (uint64_t)RANGE_ROWS * op->rope);
+    out->running = layout_floats(&l, 2 * op->n * heads);
+    return l.at - base;
+}
+
+int gpu_mla_prepare(struct gpu *gpu, const struct shape *shape, uint32_t n, struct error *error)
+{
+    if (!shape->n_mla) return 0;
+    const struct mla_attend op = {
+        .n = n,
+        .n_head = shape->n_head,
+        .kv_lora = shape->kv_lora,
+        .nope = shape->nope,
+        .rope = shape->rope,
+        .vdim = shape->vdim,
+    };
+    struct absorbed_scratch a;
+    struct expanded_scratch e;
+    const uint64_t absorbed =
+        absorbed_layout(gpu, 0, (uint64_t)least(n, PART_TOKENS) * shape->n_head, shape->kv_lora, &a);
+    const uint64_t expanded = expanded_layout(0, &op, &e);
+    return gpu_scratch_reserve(gpu, GPU_SCRATCH_MLA, absorbed > expanded ? absorbed : expanded, error);
+}
+
+/* ------------------------------------------------------------------------------------------------------ store */
+
+void gpu_mla_store(struct backend *backend, const struct mla_store *op)
+{
+    struct gpu *gpu = gpu_of(backend);
+    const struct params_mla_store params = {
+        .c = op->c,
+        .gain = op->gain,
+        .table = op->rows->table,
+        .n = op->n,
+        .first = op->first,
+        .layer = op->layer,
+        .row_bytes = op->rows->row_bytes,
+        .eps = op->eps,
+    };
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "mla store",
+                          .shader = SHADER_MLA_STORE,
+                          .spec = {64, gpu->caps.subgroup, op->rows->dtype, op->kv_lora, op->rope},
+                          .n_spec = 5,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up(op->n, 64 / lanes(gpu))},
+                          .reads = {gpu_floats(op->c, (uint64_t)op->n * (op->kv_lora + op->rope)),
+                                    gpu_floats(op->gain, op->kv_lora)},
+                          .writes = {GPU_ANYWHERE},
+                      });
+}
+
+/* --------------------------------------------------------------------------------------------------- absorbed */
+
+/* y[t][h] = w[h] x[t][h] */
+static void head_products(struct gpu *gpu, const struct mla_attend *op, const struct weight *w, struct gpu_range x,
+                          uint32_t x_pitch, struct gpu_range y)
+{
+    enum { RUN = 32, TOKENS = 4 };
+    const uint32_t width = lanes(gpu), runs = gpu_div_up(w->n_in, RUN), tokens = least(op->n, TOKENS);
+    uint32_t share = 1;
+    while (share * 2 <= least(runs, width)) share *= 2;
+    const struct params_mla_heads params = {
+        .w = w->addr,
+        .mat_bytes = w->mat_bytes,
+        .x = x.addr,
+        .y = y.addr,
+        .n = op->n,
+        .n_head = op->n_head,
+        .n_in = w->n_in,
+        .n_out = w->n_out,
+        .row_bytes = (uint32_t)w->row_bytes,
+        .x_pitch = x_pitch,
+    };
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "mla heads",
+                          .shader = gpu_variant(SHADER_MLA_HEADS_F32, w->format),
+                          .spec = {64, gpu->caps.subgroup, share, tokens},
+                          .n_spec = 4,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up(w->n_out, 64 / share), op->n_head, gpu_div_up(op->n, tokens)},
+                          .reads = {x, gpu_weight_range(w)},
+                          .writes = {y},
+                      });
+}
+
+static void split_rows(struct gpu *gpu, const struct mla_attend *op, const struct absorbed_scratch *s, uint32_t splits,
+                       uint32_t keys)
+{
+    const uint32_t queries = op->n * op->n_head, tile = SPLIT_QUERIES;
+    const struct params_mla_split params = {
+        .qa = s->query.addr,
+        .q = op->q,
+        .table = op->rows->table,
+        .part = s->part.addr,
+        .n = op->n,
+        .first = op->first,
+        .n_head = op->n_head,
+        .layer = op->layer,
+        .row_bytes = op->rows->row_bytes,
+        .nope = op->nope,
+        .keys = keys,
+        .splits = splits,
+        .scale = 1 / sqrtf((float)(op->nope + op->rope)),
+    };
+    const uint32_t group = gpu->caps.is_software ? gpu->caps.subgroup : 64;
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "mla split",
+                          .shader = SHADER_MLA_SPLIT,
+                          .spec = {group, gpu->caps.subgroup, op->rows->dtype, op->kv_lora, op->rope, tile,
+                                   gpu->caps.is_software ? 2 : 1},
+                          .n_spec = 7,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up((uint64_t)gpu_div_up(queries, tile) * splits, group / lanes(gpu))},
+                          .reads = {s->query, GPU_ANYWHERE},
+                          .writes = {s->part},
+                      });
+}
+
+static void combine_splits(struct gpu *gpu, const struct mla_attend *op, const struct absorbed_scratch *s,
+                           uint32_t splits)
+{
+    const uint32_t queries = op->n * op->n_head;
+    const struct params_mla_combine params = {s->part.addr, s->latent.addr, queries, splits};
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "mla combine",
+                          .shader = SHADER_MLA_COMBINE,
+                          .spec = {64, gpu->caps.subgroup, op->kv_lora},
+                          .n_spec = 3,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up(op->kv_lora, 64), queries},
+                          .reads = {s->part},
+                          .writes = {s->latent},
+                      });
+}
+
+static void attend_absorbed(struct gpu *gpu, const struct mla_attend *op)
+{
+    const uint32_t queries = op->n * op->n_head, end = op->first + op->n;
+    struct absorbed_scratch s;
+    absorbed_layout(gpu, gpu->scratch[GPU_SCRATCH_MLA].addr, queries, op->kv_lora, &s);
+    const uint32_t wanted = most(teams_wanted(gpu) / gpu_div_up(queries, SPLIT_QUERIES), 1);
+    const uint32_t splits = least(wanted, gpu_div_up(end, SPLIT_KEYS));
+    const uint32_t keys = gpu_div_up(gpu_div_up(end, splits), SPLIT_KEYS) * SPLIT_KEYS;
+    const struct gpu_range q = gpu_floats(op->q, (uint64_t)queries * (op->nope + op->rope));
+    head_products(gpu, op, op->k_b, q, op->nope + op->rope, s.query);
+    split_rows(gpu, op, &s, gpu_div_up(end, keys), keys);
+    combine_splits(gpu, op, &s, gpu_div_up(end, keys));
+    head_products(gpu, op, op->v_b, s.latent, op->kv_lora, gpu_floats(op->o, (uint64_t)queries * op->vdim));
+}
+
+/* Absorbed in parts of PART_TOKENS, to bound scratch memory. */
+static void attend_in_parts(struct gpu *gpu, const struct mla_attend *op)
+{
+    for (uint32_t done = 0; done < op->n; done += PART_TOKENS) {
+        struct mla_attend part = *op;
+        const uint64_t heads = (uint64_t)done * op->n_head * sizeof(float);
+        part.n = least(op->n - done, PART_TOKENS);
+        part.first += done;
+        part.q += heads * (op->nope + op->rope);
+        part.o += heads * op->vdim;
+        attend_absorbed(gpu, &part);
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------- expanded */
+
+/* to[mat][row][column] with the given pitches <- w */
+static void unpack(struct gpu *gpu, const struct weight *w, struct gpu_range all, uint64_t to, const uint32_t pitch[3])
+{
+    const struct params_mla_unpack params = {
+        .w = w->addr,
+        .mat_bytes = w->mat_bytes,
+        .to = to,
+        .n_in = w->n_in,
+        .n_out = w->n_out,
+        .row_bytes = (uint32_t)w->row_bytes,
+        .mat_pitch = pitch[0],
+        .row_pitch = pitch[1],
+        .column_pitch = pitch[2],
+    };
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "mla unpack",
+                          .shader = gpu_variant(SHADER_MLA_UNPACK_F32, w->format),
+                          .spec = {64, gpu->caps.subgroup},
+                          .n_spec = 2,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up((uint64_t)gpu_div_up(w->n_in, 32) * w->n_out, 64), w->n_mat},
+                          .reads = {gpu_weight_range(w)},
+                          .writes = {all},
+                      });
+}
+
+static void expand_rows(struct gpu *gpu, const struct mla_attend *op, const struct expanded_scratch *s, uint32_t start,
+                        uint32_t count)
+{
+    const uint32_t tiles = gpu_div_up(count, MLA_TILE), rows = 16, per = 2;
+    const uint32_t group = gpu->caps.is_software ? gpu->caps.subgroup : 64;
+    const struct params_mla_expand params = {
+        .w = s->w.addr,
+        .table = op->rows->table,
+        .k = s->k.addr,
+        .pe = s->pe.addr,
+        .v = s->v.addr,
+        .first = start,
+        .count = count,
+        .tiles = tiles,
+        .n_head = op->n_head,
+        .layer = op->layer,
+        .row_bytes = op->rows->row_bytes,
+    };
+    const uint32_t columns = most(op->nope + op->vdim, op->rope);
+    gpu_dispatch(
+        gpu, &(struct gpu_dispatch){
+                 .label = "mla expand",
+                 .shader = SHADER_MLA_EXPAND,
+                 .spec = {group, gpu->caps.subgroup, op->rows->dtype, op->kv_lora, op->nope, op->rope, op->vdim, per},
+                 .n_spec = 8,
+                 .params = &params,
+                 .params_bytes = sizeof params,
+                 .groups = {gpu_div_up(columns, lanes(gpu) * per),
+                            gpu_div_up(tiles * MLA_TILE, rows * (group / lanes(gpu))), op->n_head + 1},
+                 .reads = {s->w, GPU_ANYWHERE},
+                 .writes = {s->k, s->v, s->pe},
+             });
+}
+
+static void flash(struct gpu *gpu, const struct mla_attend *op, const struct expanded_scratch *s, uint32_t start,
+                  uint32_t count)
+{
+    const uint32_t queries = gpu->caps.is_software ? 8 : 16, keys = gpu->caps.is_software ? 2 : 1;
+    const uint32_t group = gpu->caps.is_software ? gpu->caps.subgroup : 64;
+    const struct gpu_range o = gpu_floats(op->o, (uint64_t)op->n * op->n_head * op->vdim);
+    const struct params_mla_flash params = {
+        .q = op->q,
+        .k = s->k.addr,
+        .pe = s->pe.addr,
+        .v = s->v.addr,
+        .running = s->running.addr,
+        .o = op->o,
+        .n = op->n,
+        .first = op->first,
+        .n_head = op->n_head,
+        .start = start,
+        .count = count,
+        .tiles = gpu_div_up(count, MLA_TILE),
+        .scale = 1 / sqrtf((float)(op->nope + op->rope)),
+    };
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "mla flash",
+                          .shader = SHADER_MLA_FLASH,
+                          .spec = {group, gpu->caps.subgroup, op->nope, op->rope, op->vdim, queries, keys},
+                          .n_spec = 7,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up(op->n, queries * (group / lanes(gpu))), op->n_head},
+                          .reads = {gpu_floats(op->q, (uint64_t)op->n * op->n_head * (op->nope + op->rope)), s->k, s->v,
+                                    s->pe, s->running, o},
+                          .writes = {s->running, o},
+                      });
+}
+
+static void attend_expanded(struct gpu *gpu, const struct mla_attend *op)
+{
+    struct expanded_scratch s;
+    const uint32_t width = op->nope + op->vdim, end = op->first + op->n;
+    expanded_layout(gpu->scratch[GPU_SCRATCH_MLA].addr, op, &s);
+    unpack(gpu, op->k_b, s.w, s.w.addr, (const uint32_t[3]){op->kv_lora * width, width, 1});
+    unpack(gpu, op->v_b, s.w, s.w.addr + op->nope * sizeof(float), (const uint32_t[3]){op->kv_lora * width, 1, width});
+    for (uint32_t start = 0; start < end; start += RANGE_ROWS) {
+        const uint32_t count = least(end - start, RANGE_ROWS);
+        expand_rows(gpu, op, &s, start, count);
+        flash(gpu, op, &s, start, count);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------- form */
+
+/* By the multiplications of a head. */
+static bool expanded_is_less(const struct mla_attend *op)
+{
+    if (op->n < EXPANDED_LEAST) return false;
+    const double n = op->n, rows = op->first + op->n, seen = op->first + (n + 1) / 2;
+    const double passage = (double)op->kv_lora * (op->nope + op->vdim); /* in or out of the latent space */
+    const double absorbed = n * (seen * (2 * op->kv_lora + op->rope) + passage);
+    const double expanded = n * seen * (op->nope + op->rope + op->vdim) + rows * passage;
+    return expanded < absorbed;
+}
+
+void gpu_mla_attend(struct backend *backend, const struct mla_attend *op)
+{
+    struct gpu *gpu = gpu_of(backend);
+    if (op->form == MLA_EXPANDED || (op->form == MLA_AUTO && expanded_is_less(op)))
+        attend_expanded(gpu, op);
+    else
+        attend_in_parts(gpu, op);
+}

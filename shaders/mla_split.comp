@@ -1,0 +1,112 @@
+#version 460
+// SPDX-License-Identifier: MIT
+//
+// Absorbed attention: queries in the latent space against the rows as they are stored; keys and values are the same
+// rows. A team takes a tile of queries (t, h) and one split of the rows, with a running softmax; mla_combine adds the
+// splits up. Lanes are keys for the scores and latent channels for the sums. Workgroups: (tiles * splits / TEAMS).
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+#include "lanes.glsl"
+#include "params_mla.h"
+
+layout(constant_id = 2) const uint DTYPE = 0;
+layout(constant_id = 3) const uint R = 512;
+layout(constant_id = 4) const uint P = 64;
+layout(constant_id = 5) const uint QUERIES = 4; // of a tile
+layout(constant_id = 6) const uint KEYS = 1;    // of a lane at a time
+#include "mla_row.glsl"
+const uint PER = (R + LANES - 1) / LANES; // latent channels of a lane
+
+layout(push_constant) uniform push {
+    params_mla_split p;
+};
+
+const float LOWEST = -1e30;
+
+float load_query(uint query, uint i)
+{
+    if (i >= R + P) return 0;
+    return i < R ? f32_in(p.qa).v[query * R + i] : f32_in(p.q).v[query * (p.nope + P) + p.nope + i - R];
+}
+
+void add_scores(uint query, uint64_t rows[KEYS], uint lane, inout float score[QUERIES][KEYS])
+{
+    for (uint first = 0; first < R + P; first += LANES) {
+        float q[QUERIES];
+        [[unroll]] for (uint i = 0; i < QUERIES; i++)
+            q[i] = load_query(min(query + i, p.n * p.n_head - 1), first + lane);
+        [[unroll]] for (uint d = 0; d < LANES; d++) {
+            float k[KEYS];
+            [[unroll]] for (uint j = 0; j < KEYS; j++) k[j] = row_load(rows[j], min(first + d, R + P - 1));
+            [[unroll]] for (uint i = 0; i < QUERIES; i++) {
+                const float x = lane_get(q[i], d);
+                [[unroll]] for (uint j = 0; j < KEYS; j++) score[i][j] += x * k[j];
+            }
+        }
+    }
+}
+
+void main()
+{
+    const uint unit = gl_WorkGroupID.x * TEAMS + team_id(), lane = lane_id(), queries = p.n * p.n_head;
+    const uint split = unit % p.splits, query = unit / p.splits * QUERIES;
+    if (query >= queries) return;
+    const uint last = p.first + (min(query + QUERIES, queries) - 1) / p.n_head; // the furthest key seen
+    const uint begin = split * p.keys, end = min(begin + p.keys, last + 1);
+
+    float sums[QUERIES][PER], most[QUERIES], total[QUERIES];
+    [[unroll]] for (uint i = 0; i < QUERIES; i++) {
+        most[i] = LOWEST;
+        total[i] = 0;
+        [[unroll]] for (uint c = 0; c < PER; c++) sums[i][c] = 0;
+    }
+    for (uint key = begin; key < end; key += LANES * KEYS) {
+        uint64_t rows[KEYS];
+        float score[QUERIES][KEYS], keep[QUERIES];
+        [[unroll]] for (uint j = 0; j < KEYS; j++) {
+            rows[j] = row_address(p.table, p.layer, p.row_bytes, min(key + j * LANES + lane, last));
+            [[unroll]] for (uint i = 0; i < QUERIES; i++) score[i][j] = 0;
+        }
+        add_scores(query, rows, lane, score);
+        [[unroll]] for (uint i = 0; i < QUERIES; i++) {
+            const uint sees = min(p.first + (query + i) / p.n_head + 1, end);
+            float high = LOWEST;
+            [[unroll]] for (uint j = 0; j < KEYS; j++) {
+                score[i][j] = key + j * LANES + lane < sees ? score[i][j] * p.scale : LOWEST;
+                high = max(high, score[i][j]);
+            }
+            high = max(most[i], lanes_max(high));
+            keep[i] = exp(most[i] - high);
+            most[i] = high;
+            total[i] *= keep[i];
+            [[unroll]] for (uint j = 0; j < KEYS; j++) {
+                score[i][j] = key + j * LANES + lane < sees ? exp(score[i][j] - high) : 0;
+                total[i] += score[i][j];
+            }
+            [[unroll]] for (uint c = 0; c < PER; c++) sums[i][c] *= keep[i];
+        }
+        [[unroll]] for (uint j = 0; j < KEYS; j++) {
+            for (uint k = 0; k < LANES; k++) {
+                const uint64_t row =
+                    row_address(p.table, p.layer, p.row_bytes, min(key + j * LANES + k, last));
+                float weight[QUERIES];
+                [[unroll]] for (uint i = 0; i < QUERIES; i++) weight[i] = lane_get(score[i][j], k);
+                [[unroll]] for (uint c = 0; c < PER; c++) {
+                    const float v = row_load(row, min(c * LANES + lane, R - 1));
+                    [[unroll]] for (uint i = 0; i < QUERIES; i++) sums[i][c] += weight[i] * v;
+                }
+            }
+        }
+    }
+    [[unroll]] for (uint i = 0; i < QUERIES; i++) {
+        if (query + i >= queries) break;
+        f32_ref part = f32_ref(p.part + (uint64_t(split) * queries + query + i) * (R + 2) * 4);
+        const float all = lanes_sum(total[i]);
+        [[unroll]] for (uint c = 0; c < PER; c++)
+            if (c * LANES + lane < R) part.v[c * LANES + lane] = sums[i][c];
+        if (lane == 0) {
+            part.v[R] = most[i];
+            part.v[R + 1] = all;
+        }
+    }
+}
