@@ -8,17 +8,48 @@
 
 #include "engine/cpu/cpu.h"
 
+static bool has_nothing_special(void)
+{
+    return true;
+}
+
+#if defined(LECTERN_KERNELS_X86)
+static bool has_v3(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
+
+static bool has_v4(void)
+{
+    return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512cd");
+}
+#endif
+
+static const struct {
+    const struct kernels *kernels;
+    bool (*runs)(void);
+} variants[] = {
+    {&cpu_kernels_base, has_nothing_special},
+#if defined(LECTERN_KERNELS_X86)
+    {&cpu_kernels_v3, has_v3},
+    {&cpu_kernels_v4, has_v4},
+#endif
+};
+
+const struct kernels *cpu_kernels_at(size_t index)
+{
+    for (size_t i = 0; i < sizeof variants / sizeof *variants; i++)
+        if (variants[i].runs() && index-- == 0) return variants[i].kernels;
+    return NULL;
+}
+
 const struct kernels *cpu_kernels(void)
 {
-#if defined(LECTERN_KERNELS_X86)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
-        return &cpu_kernels_v4;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
-        return &cpu_kernels_v3;
-    }
-#endif
-    return &cpu_kernels_base;
+    const struct kernels *best = &cpu_kernels_base;
+    for (size_t i = 0; cpu_kernels_at(i); i++) best = cpu_kernels_at(i);
+    return best;
 }
 
 static void processor_name(char *out, size_t size)

@@ -99,7 +99,8 @@ extern const struct kernels cpu_kernels_base;
 extern const struct kernels cpu_kernels_v3, cpu_kernels_v4;
 #endif
 
-/* The best table this processor can run. */
-const struct kernels *cpu_kernels(void);
+/* The tables this processor can run, plainest first; NULL past the last. */
+const struct kernels *cpu_kernels_at(size_t index);
+const struct kernels *cpu_kernels(void); /* the best of them */
 
 #endif
