@@ -161,6 +161,13 @@ json_hex(struct json *j, const char *key, const uint8_t *bytes, size_t n)
     put(j, "\"", 1);
 }
 
+char *
+json_end(struct json *j)
+{
+    put(j, "", 1);
+    return j->failed ? NULL : j->text;
+}
+
 int
 json_send(struct json *j)
 {

@@ -28,6 +28,8 @@ void json_real(struct json *, const char *key, double value); /* not finite -> n
 void json_bool(struct json *, const char *key, bool value);
 void json_hex(struct json *, const char *key, const uint8_t *bytes, size_t n);
 
+/* Ends the text with a NUL and returns it (still the json's); NULL when out of memory. */
+char *json_end(struct json *);
 /* Writes the text and a newline to stdout and starts anew. Returns 0 or ERROR_FAILED. */
 int json_send(struct json *);
 void json_free(struct json *);

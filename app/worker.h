@@ -48,6 +48,7 @@ struct worker_params {
     struct engine_params engine; /* strings must outlive the worker */
     struct sample_params sample;
     uint32_t most_answer_tokens; /* 0 = 1024 */
+    bool one_shot;               /* each question stands alone on the documents: no turns are read or kept (ask) */
     const char *system_text;     /* NULL = the default reading assistant */
     struct store *store;         /* borrowed; NULL = nothing is kept (--ephemeral) */
     uint64_t store_max;          /* bytes of states kept; 0 = no limit */

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The layout of a prompt as tokens. A session's prompt is one growing list:
+ *
+ *   [BOS] system-turn | user-open documents "\n\n"        prompt_prefix: shared by every question
+ *   question im_end assistant-open                        prompt_question: the tokens of a user turn
+ *   answer im_end                                         the tokens of an assistant turn
+ *   user-open question im_end assistant-open  ...         later questions open their own turn
+ *
+ * One document stands alone; of several each is preceded by "File: NAME" and a blank line. The prefix ends after the
+ * blank line, because a full stop takes the line ends behind it into its own token: cut there, pieces give the same ids
+ * as the whole.
+ */
+#ifndef LECTERN_APP_PROMPT_H
+#define LECTERN_APP_PROMPT_H
+
+#include "app/worker.h"
+
+extern const char prompt_system_text[];
+
+/* Appends to *out. system_text: NULL = the default. No documents: the prefix ends with user-open. */
+int prompt_prefix(const struct engine *, const char *system_text, const struct worker_document *, size_t count,
+                  struct token_list *out, struct error *);
+/* is_first: directly behind the prefix. White space around the question is dropped; an empty one is ERROR_USAGE. */
+int prompt_question(const struct engine *, const char *question, size_t len, bool is_first, struct token_list *out,
+                    struct error *);
+/* An answer given as text, for a session that another model wrote. */
+int prompt_answer(const struct engine *, const char *answer, size_t len, struct token_list *out, struct error *);
+
+#endif

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Reading (evaluate the prompt, checkpoints on the way) and answering (question, sampling, stream, commit).
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/json.h"
+#include "app/prompt.h"
+#include "app/worker_internal.h"
+
+/* ----------------------------------------------------------------------------------------------- reading */
+
+struct reading {
+    struct worker *worker;
+    double began, checkpoint; /* clock */
+    size_t first, at, goal, total; /* tokens: where the reading began, where it is, this stretch's end, the whole */
+    bool has_begun;
+};
+
+static void
+emit_reading(struct reading *r, enum event_kind kind, bool stopped)
+{
+    double seconds = worker_clock() - r->began;
+    double rate = seconds > 0 ? (double)(r->at - r->first) / seconds : 0;
+    worker_emit(r->worker, &(struct event){.kind = kind,
+                                           .done = r->at,
+                                           .total = r->total,
+                                           .seconds = seconds,
+                                           .rate = rate,
+                                           .eta = rate > 0 ? (double)(r->total - r->at) / rate : -1,
+                                           .stopped = stopped});
+}
+
+static bool
+note_progress(void *ctx, size_t done, size_t total)
+{
+    struct reading *r = ctx;
+    if (!r->has_begun) r->first = r->goal - total;
+    r->has_begun = true;
+    r->at = r->goal - (total - done);
+    atomic_store(&r->worker->length, r->at);
+    emit_reading(r, EVENT_READING, false);
+    return !worker_is_cancelled(r->worker) && worker_clock() - r->checkpoint < WORKER_CHECKPOINT_SECONDS;
+}
+
+/* One stretch up to r->goal, or to where a checkpoint is due. */
+static int
+read_stretch(struct reading *r, struct error *error)
+{
+    struct worker *w = r->worker;
+    struct eval_hooks hooks = {.progress = note_progress, .ctx = r};
+    size_t before = r->at;
+    int rc = timeline_sync(w->timeline, w->prompt.ids, r->goal, &hooks, NULL, error);
+    r->at = timeline_length(w->timeline);
+    atomic_store(&w->length, r->at);
+    bool is_due = rc == ERROR_CANCELLED && !worker_is_cancelled(w);
+    if (rc && rc != ERROR_CANCELLED) return rc;
+    if (r->at == before) return is_due ? 0 : rc;
+    worker_save(w, &(struct worker_save){.keep = r->at == w->prefix || r->at == w->prompt.count});
+    r->checkpoint = worker_clock();
+    return is_due ? 0 : rc;
+}
+
+/* The timeline's goals are the checkpoints, the end of the documents and the end of the prompt. */
+static size_t
+next_goal(const struct worker *w, size_t at)
+{
+    size_t goal = (at / WORKER_CHECKPOINT_TOKENS + 1) * WORKER_CHECKPOINT_TOKENS;
+    if (at < w->prefix && goal > w->prefix) goal = w->prefix;
+    return goal < w->prompt.count ? goal : w->prompt.count;
+}
+
+/* Makes the timeline stand at the whole prompt, restoring and reading what it takes. A session that finds all of it
+ * stored by others still gets a state of its own, lest it goes with them. */
+static int
+read_prompt(struct worker *w, struct reading *r, struct error *error)
+{
+    *r = (struct reading){.worker = w, .began = worker_clock(), .checkpoint = worker_clock(), .total = w->prompt.count};
+    int rc = worker_restore(w, error);
+    if (rc) return rc;
+    r->first = r->at = worker_reusable(w, w->prompt.ids, w->prompt.count);
+    worker_diverge(w, r->at);
+    if (r->at < w->prompt.count) worker_count_stored(w);
+    while (!rc && r->at < w->prompt.count) {
+        r->goal = next_goal(w, r->at);
+        rc = read_stretch(r, error);
+        if (!rc && (r->at == w->prefix || r->at == w->prompt.count)) worker_mark(w);
+    }
+    if (!rc) rc = timeline_sync(w->timeline, w->prompt.ids, w->prompt.count, NULL, NULL, error);
+    atomic_store(&w->length, timeline_length(w->timeline));
+    if (!rc && w->session && !w->is_linked) worker_save(w, &(struct worker_save){.keep = true});
+    return rc;
+}
+
+void
+worker_run_read(struct worker *w)
+{
+    struct reading r;
+    struct error error;
+    worker_hold_saved(w);
+    int rc = read_prompt(w, &r, &error);
+    if (rc && rc != ERROR_CANCELLED) worker_emit_error(w, &error);
+    else emit_reading(&r, EVENT_READ, rc == ERROR_CANCELLED);
+    worker_release_saved(w);
+}
+
+/* --------------------------------------------------------------------------------------------- answering */
+
+struct answer {
+    struct worker *worker;
+    double began, read_at, first_at; /* clock: asked, prompt read, first text */
+    size_t prompt, reused;
+    struct token_list question, tokens;
+    char *text;
+    size_t len, capacity;
+    struct utf8_stream stream;
+    bool stopped, is_cut; /* by the user; by a limit */
+};
+
+static int
+add_text(struct answer *a, const char *bytes, size_t n, struct error *error)
+{
+    if (!n) return 0;
+    if (a->len + n > a->capacity) {
+        size_t capacity = (a->len + n) * 2;
+        char *text = realloc(a->text, capacity);
+        if (!text) return error_set(error, ERROR_FAILED, "Out of memory.");
+        a->text = text;
+        a->capacity = capacity;
+    }
+    memcpy(a->text + a->len, bytes, n);
+    a->len += n;
+    struct event e = {.kind = EVENT_TEXT, .text = malloc(n + 1), .text_len = n};
+    if (!e.text) return error_set(error, ERROR_FAILED, "Out of memory.");
+    memcpy(e.text, bytes, n);
+    e.text[n] = 0;
+    if (!a->first_at) a->first_at = worker_clock();
+    worker_emit(a->worker, &e);
+    return 0;
+}
+
+static int
+add_token(struct answer *a, uint32_t id, struct error *error)
+{
+    size_t n;
+    const char *bytes = engine_token_bytes(a->worker->engine, id, &n);
+    char *out = malloc(n * 3 + 4);
+    if (!out) return error_set(error, ERROR_FAILED, "Out of memory.");
+    int rc = token_list_push(&a->tokens, id, error);
+    if (!rc) rc = add_text(a, out, utf8_stream_push(&a->stream, bytes, n, out), error);
+    free(out);
+    return rc;
+}
+
+/* How many tokens the answer may take: the asked number, or what the context leaves for it and its end. */
+static size_t
+answer_room(const struct worker *w, bool *is_context)
+{
+    size_t context = engine_info(w->engine)->context, length = timeline_length(w->timeline) + 1;
+    size_t most = w->params.most_answer_tokens ? w->params.most_answer_tokens : 1024;
+    size_t room = context > length ? context - length : 0;
+    *is_context = room < most;
+    return room < most ? room : most;
+}
+
+static int
+sample_answer(struct answer *a, struct error *error)
+{
+    struct worker *w = a->worker;
+    bool is_context;
+    size_t room = answer_room(w, &is_context);
+    int rc = 0;
+    while (!rc && !a->stopped) {
+        uint32_t id = sampler_next(w->sampler, timeline_logits(w->timeline));
+        if (engine_is_stop(w->engine, id)) break;
+        a->is_cut = a->tokens.count >= room;
+        if (a->is_cut) break;
+        rc = add_token(a, id, error);
+        if (!rc) rc = timeline_append(w->timeline, &id, 1, NULL, NULL, error);
+        atomic_store(&w->length, timeline_length(w->timeline));
+        a->stopped = worker_is_cancelled(w);
+    }
+    char rest[8];
+    if (!rc) rc = add_text(a, rest, utf8_stream_end(&a->stream, rest), error);
+    if (a->is_cut)
+        worker_note(w, ERROR_NONE, "The answer was cut after %zu tokens: %s.", a->tokens.count,
+                    is_context ? "the context is full" : "--max-tokens");
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------ keeping */
+
+static struct answer_stats
+stats_of(const struct answer *a)
+{
+    double now = worker_clock();
+    return (struct answer_stats){
+        .prompt_tokens = a->prompt,
+        .reused_tokens = a->reused,
+        .answer_tokens = a->tokens.count,
+        .prompt_seconds = (a->read_at ? a->read_at : now) - a->began,
+        .answer_seconds = a->read_at ? now - a->read_at : 0,
+        .first_token_seconds = a->first_at ? a->first_at - a->began : 0,
+    };
+}
+
+static void
+describe_answer(const struct answer *a, const struct answer_stats *s, struct json *j)
+{
+    json_open(j, NULL, '{');
+    json_bool(j, "stopped", a->stopped);
+    json_bool(j, "cut", a->is_cut);
+    json_uint(j, "prompt_tokens", s->prompt_tokens);
+    json_uint(j, "reused_tokens", s->reused_tokens);
+    json_uint(j, "answer_tokens", s->answer_tokens);
+    json_real(j, "prompt_seconds", s->prompt_seconds);
+    json_real(j, "answer_seconds", s->answer_seconds);
+    json_close(j, '}');
+}
+
+/* The turns join the prompt, their tokens the timeline, and both go to the store in one transaction. */
+static int
+keep_answer(struct answer *a, const struct job *job, const struct answer_stats *stats, struct error *error)
+{
+    struct worker *w = a->worker;
+    struct json meta = {0};
+    describe_answer(a, stats, &meta);
+    char *meta_text = json_end(&meta);
+    int rc = chat_close(w->engine, &a->tokens, error);
+    if (!rc) rc = token_list_append(&w->prompt, a->question.ids, a->question.count, error);
+    if (!rc) rc = worker_push_turn(w, error);
+    if (!rc) rc = token_list_append(&w->prompt, a->tokens.ids, a->tokens.count, error);
+    if (!rc) rc = worker_push_turn(w, error);
+    if (!rc) rc = timeline_sync(w->timeline, w->prompt.ids, w->prompt.count, NULL, NULL, error);
+    struct store_turn turns[2] = {
+        {.role = STORE_USER, .text = job->text, .text_len = job->len, .ids = a->question.ids, .n_ids = a->question.count},
+        {.role = STORE_ASSISTANT, .text = a->text, .text_len = a->len, .meta = meta_text, .ids = a->tokens.ids,
+         .n_ids = a->tokens.count},
+    };
+    if (!rc) {
+        atomic_store(&w->length, timeline_length(w->timeline));
+        worker_mark(w);
+        worker_save(w, &(struct worker_save){.keep = true, .turns = turns, .n_turns = w->session ? 2 : 0});
+    }
+    json_free(&meta);
+    return rc;
+}
+
+static bool
+note_question(void *ctx, size_t done, size_t total)
+{
+    (void)done;
+    (void)total;
+    return !worker_is_cancelled(ctx);
+}
+
+static int
+read_question(struct answer *a, const struct job *job, struct error *error)
+{
+    struct worker *w = a->worker;
+    size_t context = engine_info(w->engine)->context;
+    int rc = prompt_question(w->engine, job->text, job->len, !w->n_turns, &a->question, error);
+    if (rc) return rc;
+    a->prompt = w->prompt.count + a->question.count;
+    if (a->prompt + 2 > context)
+        return error_set(error, ERROR_FIT,
+                         "Documents and conversation take %zu tokens, the question %zu more, the context holds %zu.",
+                         w->prompt.count, a->question.count, context);
+    struct reading r;
+    rc = read_prompt(w, &r, error);
+    if (r.has_begun) emit_reading(&r, EVENT_READ, rc == ERROR_CANCELLED);
+    a->reused = r.first;
+    struct eval_hooks hooks = {.progress = note_question, .ctx = w};
+    if (!rc) rc = timeline_append(w->timeline, a->question.ids, a->question.count, NULL, &hooks, error);
+    a->read_at = worker_clock();
+    return rc;
+}
+
+void
+worker_run_ask(struct worker *w, const struct job *job)
+{
+    struct answer a = {.worker = w, .began = worker_clock()};
+    struct error error;
+    worker_hold_saved(w);
+    int rc = read_question(&a, job, &error);
+    if (!rc) rc = sample_answer(&a, &error);
+    if (rc == ERROR_CANCELLED) a.stopped = true, rc = 0;
+    struct answer_stats stats = stats_of(&a);
+    bool is_kept = !rc && (a.len || !a.stopped) && !w->params.one_shot;
+    if (!rc) worker_emit(w, &(struct event){.kind = EVENT_ANSWERED, .stopped = a.stopped, .stats = stats});
+    if (is_kept) rc = keep_answer(&a, job, &stats, &error);
+    if (rc) worker_emit_error(w, &error);
+    worker_release_saved(w);
+    token_list_free(&a.question);
+    token_list_free(&a.tokens);
+    free(a.text);
+}

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The worker's state between engine and store: the longest stored prefix comes back through restore_*, what is read
+ * goes out as row segments and snapshots, and the saver waits for the disk.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/worker_internal.h"
+
+static_assert(STATE_SEGMENT == STORE_SEGMENT, "a row segment is the same for engine and store");
+
+/* ------------------------------------------------------------------------------------------------- marks */
+
+static size_t
+common_length(const uint32_t *a, size_t n_a, const uint32_t *b, size_t n_b)
+{
+    size_t n = n_a < n_b ? n_a : n_b, i = 0;
+    while (i < n && a[i] == b[i]) i++;
+    return i;
+}
+
+size_t
+worker_reusable(const struct worker *w, const uint32_t *ids, size_t count)
+{
+    size_t length = timeline_length(w->timeline), best = 0;
+    size_t common = common_length(timeline_tokens(w->timeline), length, ids, count);
+    if (common == length) return length;
+    for (size_t i = 0; i < w->n_marks; i++)
+        if (w->marks[i] <= common && w->marks[i] > best) best = w->marks[i];
+    return best;
+}
+
+void
+worker_diverge(struct worker *w, size_t common)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < w->n_marks; i++)
+        if (w->marks[i] <= common) w->marks[kept++] = w->marks[i];
+    w->n_marks = kept;
+    if (w->saved_segments > common / STORE_SEGMENT) w->saved_segments = common / STORE_SEGMENT;
+}
+
+void
+worker_mark(struct worker *w)
+{
+    size_t length = timeline_length(w->timeline);
+    for (size_t i = 0; i < w->n_marks; i++)
+        if (w->marks[i] == length) return;
+    struct error error;
+    if (timeline_mark(w->timeline, WORKER_MARKS, &error)) return; /* going back then costs a restore: not an error */
+    if (w->n_marks == WORKER_MARKS) memmove(w->marks, w->marks + 1, --w->n_marks * sizeof *w->marks);
+    w->marks[w->n_marks++] = length;
+}
+
+/* ----------------------------------------------------------------------------------------------- restore */
+
+struct loading {
+    struct worker *worker;
+    struct restore *restore;
+};
+
+static int
+load_rows(void *ctx, const void *bytes, size_t size, struct error *error)
+{
+    struct loading *l = ctx;
+    if (worker_is_cancelled(l->worker)) return error_set(error, ERROR_CANCELLED, "Stopped.");
+    return restore_rows(l->restore, bytes, size, error);
+}
+
+static int
+load_snapshot(void *ctx, const void *bytes, size_t size, struct error *error)
+{
+    struct loading *l = ctx;
+    return restore_snapshot(l->restore, bytes, size, error);
+}
+
+static int
+load_timeline(struct worker *w, size_t position, struct timeline **out, struct error *error)
+{
+    struct loading l = {.worker = w};
+    const struct engine_info *info = engine_info(w->engine);
+    int rc = restore_begin(&l.restore, w->engine, w->prompt.ids, position, error);
+    if (rc) return rc;
+    struct store_load callbacks = {.rows = load_rows, .snapshot = load_snapshot, .ctx = &l};
+    rc = store_load(w->params.store, info->state_key, w->prompt.ids, position, &callbacks, error);
+    if (rc) restore_abort(&l.restore);
+    else rc = restore_finish(&l.restore, out, error);
+    return rc;
+}
+
+/* Where memory holds only one timeline, the old one makes room. */
+static int
+load_timeline_or_make_room(struct worker *w, size_t position, struct timeline **out, struct error *error)
+{
+    int rc = load_timeline(w, position, out, error);
+    if (rc != ERROR_FIT) return rc;
+    timeline_clear(w->timeline);
+    worker_diverge(w, 0);
+    timeline_destroy(&w->timeline);
+    rc = load_timeline(w, position, out, error);
+    if (!rc) return 0;
+    struct error again;
+    return timeline_create(&w->timeline, w->engine, &again) ? error_set(error, again.code, "%s", again.text) : rc;
+}
+
+static int
+find_prefix(struct worker *w, size_t limit, size_t *position, struct error *error)
+{
+    *position = 0;
+    return store_find_prefix(w->params.store, engine_info(w->engine)->state_key, w->prompt.ids, limit, position, error);
+}
+
+int
+worker_restore(struct worker *w, struct error *error)
+{
+    size_t count = w->prompt.count, have = worker_reusable(w, w->prompt.ids, count), position = 0;
+    if (!w->params.store || have == count) return 0;
+    worker_wait_saved(w);
+    int rc = find_prefix(w, count, &position, error);
+    while (!rc && position > have) {
+        struct timeline *loaded = NULL;
+        struct error reason;
+        rc = load_timeline_or_make_room(w, position, &loaded, &reason);
+        if (!rc) {
+            timeline_destroy(&w->timeline);
+            w->timeline = loaded;
+            w->n_marks = 0;
+            w->saved_segments = position / STORE_SEGMENT;
+            atomic_store(&w->length, position);
+            return 0;
+        }
+        if (rc == ERROR_CANCELLED || !w->timeline) return error_set(error, reason.code, "%s", reason.text);
+        worker_note(w, reason.code, "The stored state at token %zu cannot be used, what it held is read again: %.300s",
+                    position, reason.text);
+        rc = find_prefix(w, position - 1, &position, error);
+    }
+    if (rc != ERROR_STATE) return rc;
+    worker_note(w, ERROR_STATE, "Stored states cannot be searched, everything is read again: %.300s", error->text);
+    return 0;
+}
+
+/* -------------------------------------------------------------------------------------------------- save */
+
+static void
+free_save(struct store_save *s)
+{
+    for (size_t i = 0; i < s->n_rows; i++) free(s->rows[i].data);
+    free(s->rows);
+    free(s->tail.data);
+    free(s->snapshot.data);
+    free(s->ids);
+}
+
+static int
+take_rows(struct worker *w, size_t first, size_t count, struct store_blob *out, struct error *error)
+{
+    struct blob blob = {0};
+    int rc = timeline_save_rows(w->timeline, first, count, &blob, error);
+    *out = (struct store_blob){.data = blob.data, .size = blob.size};
+    return rc;
+}
+
+static int
+fill_save(struct worker *w, struct store_save *s, struct error *error)
+{
+    size_t full = s->count / STORE_SEGMENT, tail = s->count % STORE_SEGMENT;
+    s->ids = malloc((s->count + 1) * sizeof *s->ids);
+    s->rows = calloc(full - s->first_segment + 1, sizeof *s->rows);
+    if (!s->ids || !s->rows) return error_set(error, ERROR_FAILED, "Out of memory.");
+    memcpy(s->ids, timeline_tokens(w->timeline), s->count * sizeof *s->ids);
+    int rc = 0;
+    for (size_t i = s->first_segment; !rc && i < full; i++, s->n_rows++)
+        rc = take_rows(w, i * STORE_SEGMENT, STORE_SEGMENT, &s->rows[s->n_rows], error);
+    if (!rc && tail) rc = take_rows(w, full * STORE_SEGMENT, tail, &s->tail, error);
+    struct blob snapshot = {0};
+    if (!rc) rc = timeline_save_snapshot(w->timeline, &snapshot, error);
+    s->snapshot = (struct store_blob){.data = snapshot.data, .size = snapshot.size};
+    return rc;
+}
+
+/* Rows that are stored already need not be brought again, whatever became of the snapshots. */
+void
+worker_count_stored(struct worker *w)
+{
+    size_t present = 0;
+    struct error error;
+    if (!w->params.store) return;
+    if (store_rows_present(w->params.store, engine_info(w->engine)->state_key, w->prompt.ids, w->prompt.count, &present,
+                           &error))
+        present = 0;
+    w->saved_segments = present;
+}
+
+static void
+count_save(struct worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->saves_queued++;
+    pthread_cond_broadcast(&w->changed);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void
+worker_save(struct worker *w, const struct worker_save *what)
+{
+    if (!w->params.store || !timeline_length(w->timeline)) return;
+    const struct engine_info *info = engine_info(w->engine);
+    size_t full = timeline_length(w->timeline) / STORE_SEGMENT;
+    if (atomic_exchange(&w->save_failed, false)) worker_count_stored(w);
+    struct store_save save = {
+        .count = timeline_length(w->timeline),
+        .first_segment = w->saved_segments < full ? w->saved_segments : full,
+        .keep = what->keep,
+        .session = w->session,
+        .model_name = info->model_name,
+        .turns = what->turns,
+        .n_turns = what->n_turns,
+    };
+    memcpy(save.model, info->state_key, STORE_KEY);
+    struct error error;
+    int rc = fill_save(w, &save, &error);
+    if (rc) free_save(&save);
+    else rc = store_queue_save(w->params.store, &save, &error);
+    if (rc) {
+        atomic_store(&w->save_failed, true);
+        worker_note(w, error.code, "What was read could not be kept: %.400s", error.text);
+        return;
+    }
+    if (w->saved_segments < full) w->saved_segments = full;
+    w->is_linked = w->is_linked || w->session;
+    count_save(w);
+}
+
+/* ------------------------------------------------------------------------------------------------- saver */
+
+void
+worker_wait_saved(struct worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    while (w->saves_done < w->saves_queued) pthread_cond_wait(&w->changed, &w->lock);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void
+worker_hold_saved(struct worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->holds_saved_event = true;
+    pthread_mutex_unlock(&w->lock);
+}
+
+void
+worker_release_saved(struct worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->holds_saved_event = false;
+    w->saves_queued++;
+    pthread_cond_broadcast(&w->changed);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void
+keep_within_limit(struct worker *w)
+{
+    struct store_usage usage;
+    struct error error;
+    uint64_t freed = 0;
+    size_t lost = 0;
+    if (!w->params.store_max || store_usage(w->params.store, &usage, &error)) return;
+    if (usage.rows_bytes + usage.snapshot_bytes <= w->params.store_max) return;
+    if (store_evict(w->params.store, w->params.store_max, &freed, &lost, &error))
+        worker_note(w, error.code, "Old states could not be removed: %.400s", error.text);
+    else if (lost)
+        worker_note(w, ERROR_NONE, "%zu sessions lost their last stored state to make room (--store-max); they will be "
+                                   "read again when opened.", lost);
+}
+
+/* Waits for the queue; what it learns it tells. true: all is on disk. */
+static bool
+flush_saves(struct worker *w)
+{
+    struct error error;
+    if (store_queue_flush(w->params.store, &error)) {
+        atomic_store(&w->save_failed, true);
+        worker_note(w, error.code, "What was read could not be kept: %.400s", error.text);
+        return false;
+    }
+    keep_within_limit(w);
+    return !atomic_load(&w->save_failed);
+}
+
+void *
+worker_saver_main(void *ctx)
+{
+    struct worker *w = ctx;
+    pthread_mutex_lock(&w->lock);
+    for (;;) {
+        while (w->saves_done == w->saves_queued && !w->saver_stopping) pthread_cond_wait(&w->changed, &w->lock);
+        if (w->saves_done == w->saves_queued) break;
+        uint64_t target = w->saves_queued;
+        pthread_mutex_unlock(&w->lock);
+        bool is_kept = flush_saves(w);
+        pthread_mutex_lock(&w->lock);
+        w->saves_done = target;
+        pthread_cond_broadcast(&w->changed);
+        bool tells = is_kept && target == w->saves_queued && !w->holds_saved_event;
+        pthread_mutex_unlock(&w->lock);
+        if (tells) worker_emit_kind(w, EVENT_SAVED);
+        pthread_mutex_lock(&w->lock);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
