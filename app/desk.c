@@ -15,8 +15,13 @@
 static void message_add(struct desk *desk, enum message_kind kind, const char *sentence)
 {
     char *text = malloc(SANITIZE_ROOM(strlen(sentence)) + 1);
+    const struct desk_message *last = desk_message_at(desk, 0);
     if (!text) return; /* a message lost for want of memory is not worth ending for */
     sanitize_line(sentence, text, SANITIZE_ROOM(strlen(sentence)) + 1);
+    if (last && kind == MESSAGE_ERROR && last->kind == kind && !strcmp(last->text, text)) {
+        free(text); /* each waiting job fails for the same reason */
+        return;
+    }
     struct desk_message *slot = &desk->messages[desk->n_messages++ % DESK_MESSAGES];
     free(slot->text);
     *slot = (struct desk_message){.kind = kind, .when = time(NULL), .text = text};
@@ -266,6 +271,7 @@ static void on_answered(struct desk *desk, const struct event *event)
     turn->stats = event->stats;
     turn->has_stats = true;
     turn->stopped = event->stopped;
+    if (event->stopped && !turn->raw_len) take_back_last(desk); /* nothing was said: the worker keeps nothing either */
     desk->has_read = true;
     desk->sessions_changed = true;
     if (event->stats.answer_seconds > 0) desk->speed = (double)event->stats.answer_tokens / event->stats.answer_seconds;
@@ -311,14 +317,16 @@ static void on_error(struct desk *desk, const struct event *event)
     if (desk->queued) give_back(desk, desk->queued);
     desk->queued = NULL;
     if (desk_is_busy(desk)) job_ended(desk);
+    if (!desk->is_open && desk->pending == PENDING_NONE && !desk_is_busy(desk)) desk->state = DESK_EMPTY;
 }
 
 static void on_resumed(struct desk *desk, const struct event *event)
 {
+    desk->is_open = true;
     if (!event->done) return;
     char count[32], seconds[32];
     desk->was_resumed = true;
-    desk->is_saved = true;
+    desk->is_saved = event->done == event->total;
     desk->resumed_tokens = event->done;
     desk->resumed_seconds = event->seconds;
     desk_note(desk, "Resumed %s tokens in %s.", format_count(event->done, count),

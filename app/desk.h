@@ -72,6 +72,7 @@ struct desk {
 
     enum desk_state state;
     bool is_ready; /* the model is loaded */
+    bool is_open;  /* the worker has taken session and documents */
     bool has_read; /* the documents have been read to the end */
     bool is_saved; /* all there is, is on disk */
     bool was_resumed;

@@ -159,8 +159,10 @@ int desk_begin(struct desk *desk, struct error *error)
     if (rc) return rc;
     desk->state = DESK_READING;
     desk->has_read = false;
+    desk->is_open = false;
     desk->is_saved = false;
     desk->was_resumed = false;
+    desk->resumed_tokens = 0;
     desk->reading = (struct desk_progress){0};
     desk->sessions_changed = true;
     return 0;

@@ -185,6 +185,7 @@ static void act(struct tui *tui, int action)
     case ACTION_CHAT:
         tui_focus(tui, VIEW_CHAT);
         break;
+    case ACTION_COMPLETE: /* nothing to complete */
     case ACTION_NEXT_PANE:
         next_pane(tui, 1);
         break;
