@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lectern.ini and the environment. The file: `name = value` lines with the names of the global options, # or ; comments,
- * [section] lines for the reader's eye only; a value may stand in double quotes. Unknown names are errors, so that a
- * misspelt line is noticed.
+ * lectern.ini and the environment. The file: `name = value` lines with the names of the global options, # or ;
+ * comments, [section] lines for the reader's eye only; a value may stand in double quotes. Unknown names are errors, so
+ * that a misspelt line is noticed.
  */
 #include "app/options.h"
 
@@ -15,8 +15,7 @@
 #define CONFIG_MOST_BYTES 65536
 
 /* *text stays NULL when there is no such file. */
-static int
-read_text(const char *path, char **text, struct error *error)
+static int read_text(const char *path, char **text, struct error *error)
 {
     FILE *file = fopen(path, "rb");
     if (!file && (errno == ENOENT || errno == ENOTDIR)) return 0;
@@ -36,8 +35,7 @@ read_text(const char *path, char **text, struct error *error)
     return error_set(error, ERROR_USAGE, "%.300s is not a configuration file.", path);
 }
 
-static char *
-trim(char *text)
+static char *trim(char *text)
 {
     while (isspace((unsigned char)*text)) text++;
     size_t len = strlen(text);
@@ -46,16 +44,14 @@ trim(char *text)
     return text;
 }
 
-static const struct option *
-find_name(const struct option *items, const char *name)
+static const struct option *find_name(const struct option *items, const char *name)
 {
     for (; items->name; items++)
         if (!strcmp(items->name, name)) return items;
     return NULL;
 }
 
-static int
-read_line(const struct option_group *group, char *line, const char *origin, struct error *error)
+static int read_line(const struct option_group *group, char *line, const char *origin, struct error *error)
 {
     line = trim(line);
     if (!*line || *line == '#' || *line == ';' || *line == '[') return 0;
@@ -75,8 +71,7 @@ read_line(const struct option_group *group, char *line, const char *origin, stru
     return option_set(o, group->values, value, origin, error);
 }
 
-int
-config_file(const struct option_group *group, const char *path, char **ini_text, struct error *error)
+int config_file(const struct option_group *group, const char *path, char **ini_text, struct error *error)
 {
     int rc = read_text(path, ini_text, error);
     unsigned number = 0;
@@ -91,8 +86,7 @@ config_file(const struct option_group *group, const char *path, char **ini_text,
     return rc;
 }
 
-int
-config_environment(const struct option_group *group, struct error *error)
+int config_environment(const struct option_group *group, struct error *error)
 {
     for (const struct option *o = group->items; o->name; o++) {
         if (!strcmp(o->name, "help") || !strcmp(o->name, "version")) continue;

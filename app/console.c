@@ -24,8 +24,7 @@ static struct {
     volatile sig_atomic_t signal;
 } console = {.pipe = {-1, -1}};
 
-void
-console_begin(const struct settings *s)
+void console_begin(const struct settings *s)
 {
     console.quiet = s->quiet;
     console.plain = s->plain;
@@ -34,8 +33,7 @@ console_begin(const struct settings *s)
     signal(SIGPIPE, SIG_IGN);
 }
 
-static void
-print_line(const char *prefix, const char *format, va_list args)
+static void print_line(const char *prefix, const char *format, va_list args)
 {
     char raw[1024], safe[SANITIZE_ROOM(1024)];
     vsnprintf(raw, sizeof raw, format, args);
@@ -44,8 +42,7 @@ print_line(const char *prefix, const char *format, va_list args)
     fprintf(stderr, "%s%s\n", prefix, safe);
 }
 
-void
-console_say(const char *format, ...)
+void console_say(const char *format, ...)
 {
     if (console.quiet) return;
     va_list args;
@@ -54,8 +51,7 @@ console_say(const char *format, ...)
     va_end(args);
 }
 
-void
-console_detail(const char *format, ...)
+void console_detail(const char *format, ...)
 {
     if (console.quiet || !console.verbose) return;
     va_list args;
@@ -64,8 +60,7 @@ console_detail(const char *format, ...)
     va_end(args);
 }
 
-int
-console_error(const struct error *error)
+int console_error(const struct error *error)
 {
     char safe[SANITIZE_ROOM(sizeof error->text)];
     sanitize_line(error->text, safe, sizeof safe);
@@ -74,35 +69,30 @@ console_error(const struct error *error)
     return (int)error->code;
 }
 
-bool
-console_is_quiet(void)
+bool console_is_quiet(void)
 {
     return console.quiet;
 }
 
-static bool
-terminal_is_dumb(void)
+static bool terminal_is_dumb(void)
 {
     const char *term = getenv("TERM");
     return !term || !*term || !strcmp(term, "dumb");
 }
 
-bool
-console_draws(void)
+bool console_draws(void)
 {
     return !console.quiet && !console.plain && !terminal_is_dumb() && isatty(STDERR_FILENO);
 }
 
-bool
-console_colors(int descriptor)
+bool console_colors(int descriptor)
 {
     if (console.color != COLOR_AUTO) return console.color == COLOR_ALWAYS;
     const char *no_color = getenv("NO_COLOR");
     return !console.plain && !(no_color && *no_color) && !terminal_is_dumb() && isatty(descriptor);
 }
 
-bool
-console_write(const char *bytes, size_t n)
+bool console_write(const char *bytes, size_t n)
 {
     if (console.stdout_gone) return false;
     errno = 0;
@@ -112,8 +102,7 @@ console_write(const char *bytes, size_t n)
     return false;
 }
 
-int
-console_finish(int status)
+int console_finish(int status)
 {
     errno = 0;
     if (!console.stdout_gone && (fflush(stdout) || ferror(stdout))) {
@@ -127,8 +116,7 @@ console_finish(int status)
     return console.stdout_errno == EPIPE ? code : console_error(&error);
 }
 
-static void
-note_signal(int signal)
+static void note_signal(int signal)
 {
     int saved = errno;
     if (console.signal) _exit(128 + signal);
@@ -138,8 +126,7 @@ note_signal(int signal)
     errno = saved;
 }
 
-int
-console_catch_signals(struct error *error)
+int console_catch_signals(struct error *error)
 {
     if (pipe2(console.pipe, O_CLOEXEC | O_NONBLOCK))
         return error_set(error, ERROR_FAILED, "No pipe could be made: %s.", strerror(errno));
@@ -155,20 +142,17 @@ console_catch_signals(struct error *error)
     return 0;
 }
 
-int
-console_signal(void)
+int console_signal(void)
 {
     return console.signal;
 }
 
-int
-console_signal_fd(void)
+int console_signal_fd(void)
 {
     return console.pipe[0];
 }
 
-int
-console_signal_status(int signal)
+int console_signal_status(int signal)
 {
     return 128 + signal;
 }

@@ -26,8 +26,8 @@ void console_detail(const char *format, ...);
 int console_error(const struct error *); /* returns its code */
 
 bool console_is_quiet(void);
-bool console_draws(void);             /* may stderr be redrawn? (a terminal, not dumb, not --quiet, not --plain) */
-bool console_colors(int descriptor);  /* --color, NO_COLOR, TERM=dumb, isatty */
+bool console_draws(void);            /* may stderr be redrawn? (a terminal, not dumb, not --quiet, not --plain) */
+bool console_colors(int descriptor); /* --color, NO_COLOR, TERM=dumb, isatty */
 
 /* Writes n bytes to stdout as they are. false once stdout is gone. */
 bool console_write(const char *bytes, size_t n);
@@ -36,8 +36,8 @@ int console_finish(int status);
 
 /* SIGINT, SIGTERM and SIGHUP set a flag and make the descriptor readable. A second SIGINT ends at once. */
 int console_catch_signals(struct error *);
-int console_signal(void);    /* the signal that came, 0 = none */
-int console_signal_fd(void); /* for poll */
+int console_signal(void);              /* the signal that came, 0 = none */
+int console_signal_fd(void);           /* for poll */
 int console_signal_status(int signal); /* 130 or 143 */
 
 #endif

@@ -13,14 +13,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int
-no_memory(struct error *error)
+static int no_memory(struct error *error)
 {
     return error_set(error, ERROR_FAILED, "Out of memory.");
 }
 
-void
-document_free(struct document *d)
+void document_free(struct document *d)
 {
     free(d->path);
     free(d->name);
@@ -29,8 +27,7 @@ document_free(struct document *d)
     *d = (struct document){0};
 }
 
-void
-documents_free(struct document_list *list)
+void documents_free(struct document_list *list)
 {
     for (size_t i = 0; i < list->count; i++) document_free(&list->items[i]);
     for (size_t i = 0; i < list->n_skipped; i++) free(list->skipped[i].name);
@@ -39,8 +36,7 @@ documents_free(struct document_list *list)
     *list = (struct document_list){0};
 }
 
-static void *
-grow(void *items, size_t *capacity, size_t item_size)
+static void *grow(void *items, size_t *capacity, size_t item_size)
 {
     size_t more = *capacity ? *capacity * 2 : 16;
     void *grown = more > SIZE_MAX / item_size ? NULL : realloc(items, more * item_size);
@@ -48,8 +44,7 @@ grow(void *items, size_t *capacity, size_t item_size)
     return grown;
 }
 
-int
-documents_add(struct document_list *list, struct document *d, struct error *error)
+int documents_add(struct document_list *list, struct document *d, struct error *error)
 {
     if (list->count == list->capacity) {
         struct document *items = grow(list->items, &list->capacity, sizeof *items);
@@ -61,8 +56,7 @@ documents_add(struct document_list *list, struct document *d, struct error *erro
     return 0;
 }
 
-int
-documents_skip(struct document_list *list, const char *name, const char *reason, struct error *error)
+int documents_skip(struct document_list *list, const char *name, const char *reason, struct error *error)
 {
     if (list->n_skipped == list->skip_capacity) {
         struct document_skip *skipped = grow(list->skipped, &list->skip_capacity, sizeof *skipped);
@@ -79,8 +73,7 @@ documents_skip(struct document_list *list, const char *name, const char *reason,
 
 /* ------------------------------------------------------------------------------------------------ one file */
 
-static const char *
-kind_of_file(mode_t mode)
+static const char *kind_of_file(mode_t mode)
 {
     if (S_ISDIR(mode)) return "a folder";
     if (S_ISFIFO(mode)) return "a pipe";
@@ -88,9 +81,9 @@ kind_of_file(mode_t mode)
     return "a device";
 }
 
-/* Opens without waiting for a pipe's writer; *status is the opened file's, so that nothing can be swapped in between. */
-static int
-open_regular(const char *path, const char *name, struct stat *status, int *fd, struct error *error)
+/* Opens without waiting for a pipe's writer; *status is the opened file's, so that nothing can be swapped in between.
+ */
+static int open_regular(const char *path, const char *name, struct stat *status, int *fd, struct error *error)
 {
     *fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (*fd < 0) return error_set(error, ERROR_INPUT, "%.300s cannot be read: %s.", name, strerror(errno));
@@ -104,15 +97,13 @@ open_regular(const char *path, const char *name, struct stat *status, int *fd, s
     return error_set(error, ERROR_INPUT, "%.300s is %s, not a file.", name, kind_of_file(status->st_mode));
 }
 
-static int
-too_large(const char *name, int64_t most, struct error *error)
+static int too_large(const char *name, int64_t most, struct error *error)
 {
     return error_set(error, ERROR_INPUT, "%.300s is larger than %lld MiB.", name, (long long)(most >> 20));
 }
 
-static int
-read_bytes(int fd, const char *name, size_t expected, int64_t most, unsigned char **bytes, size_t *n,
-           struct error *error)
+static int read_bytes(int fd, const char *name, size_t expected, int64_t most, unsigned char **bytes, size_t *n,
+                      struct error *error)
 {
     size_t capacity = expected + 1 > 4096 ? expected + 1 : 4096;
     *n = 0;
@@ -132,15 +123,13 @@ read_bytes(int fd, const char *name, size_t expected, int64_t most, unsigned cha
     }
 }
 
-static int
-hash_text(struct document *d, struct error *error)
+static int hash_text(struct document *d, struct error *error)
 {
     if (EVP_Digest(d->text, d->text_len, d->hash, NULL, EVP_sha256(), NULL) == 1) return 0;
     return error_set(error, ERROR_FAILED, "SHA-256 is not available.");
 }
 
-int
-document_read_file(struct document *out, const char *path, const char *name, int64_t most, struct error *error)
+int document_read_file(struct document *out, const char *path, const char *name, int64_t most, struct error *error)
 {
     *out = (struct document){0};
     struct stat status;
@@ -149,8 +138,10 @@ document_read_file(struct document *out, const char *path, const char *name, int
     if (rc) return rc;
     unsigned char *bytes = NULL;
     size_t n = 0;
-    if (status.st_size > most) rc = too_large(name, most, error);
-    else rc = read_bytes(fd, name, (size_t)status.st_size, most, &bytes, &n, error);
+    if (status.st_size > most)
+        rc = too_large(name, most, error);
+    else
+        rc = read_bytes(fd, name, (size_t)status.st_size, most, &bytes, &n, error);
     close(fd);
     struct error inner;
     if (!rc && document_clean(bytes, n, &out->text, &out->text_len, &out->encoding, &inner))
@@ -166,8 +157,7 @@ document_read_file(struct document *out, const char *path, const char *name, int
 
 /* ------------------------------------------------------------------------------------------------ the list */
 
-static int
-read_named(struct document_list *list, const char *path, struct error *error)
+static int read_named(struct document_list *list, const char *path, struct error *error)
 {
     struct stat status;
     if (stat(path, &status)) return error_set(error, ERROR_INPUT, "%.300s cannot be read: %s.", path, strerror(errno));
@@ -180,8 +170,7 @@ read_named(struct document_list *list, const char *path, struct error *error)
     return rc;
 }
 
-int
-documents_read(struct document_list *list, char *const *paths, size_t count, struct error *error)
+int documents_read(struct document_list *list, char *const *paths, size_t count, struct error *error)
 {
     int rc = 0;
     for (size_t i = 0; !rc && i < count; i++) rc = read_named(list, paths[i], error);
@@ -192,11 +181,11 @@ documents_read(struct document_list *list, char *const *paths, size_t count, str
     return error_set(error, ERROR_INPUT, "There is nothing to read: %zu files were skipped.", list->n_skipped);
 }
 
-void
-document_place(const struct document *d, size_t offset, struct place *out)
+void document_place(const struct document *d, size_t offset, struct place *out)
 {
     *out = (struct place){.name = d->name, .line = 1, .column = 1};
     const char *at = d->text, *end = d->text + (offset < d->text_len ? offset : d->text_len);
-    for (const char *newline; at < end && (newline = memchr(at, '\n', (size_t)(end - at))); at = newline + 1) out->line++;
+    for (const char *newline; at < end && (newline = memchr(at, '\n', (size_t)(end - at))); at = newline + 1)
+        out->line++;
     out->column = (uint32_t)(end - at) + 1;
 }

@@ -71,7 +71,8 @@ struct ignore_list {
     size_t count, capacity;
 };
 /* Adds the rules of `text`, found in the folder `base` ("" = the root, else "a/b"). `source` is copied. */
-int ignore_add(struct ignore_list *, const char *base, const char *source, const char *text, size_t len, struct error *);
+int ignore_add(struct ignore_list *, const char *base, const char *source, const char *text, size_t len,
+               struct error *);
 /* Drops the rules after the first `count`. */
 void ignore_cut(struct ignore_list *, size_t count);
 /* The file whose rule ignores path ("a/b/c", from the root), or NULL. Parents are the caller's to have checked. */

@@ -22,14 +22,13 @@ static const struct {
     const char *name;
     int (*has)(int);
 } classes[] = {
-    {"alnum", isalnum}, {"alpha", isalpha}, {"blank", isblank}, {"cntrl", iscntrl}, {"digit", isdigit}, {"graph", isgraph},
-    {"lower", islower}, {"print", isprint}, {"punct", ispunct}, {"space", isspace}, {"upper", isupper},
-    {"xdigit", isxdigit},
+    {"alnum", isalnum}, {"alpha", isalpha}, {"blank", isblank}, {"cntrl", iscntrl},
+    {"digit", isdigit}, {"graph", isgraph}, {"lower", islower}, {"print", isprint},
+    {"punct", ispunct}, {"space", isspace}, {"upper", isupper}, {"xdigit", isxdigit},
 };
 
 /* At "[:name:]": does c belong? *p moves past it; an unknown or unclosed name breaks the set. */
-static bool
-match_class(const char **p, unsigned char c, bool *broken)
+static bool match_class(const char **p, unsigned char c, bool *broken)
 {
     const char *name = *p + 2, *end = strstr(name, ":]");
     size_t len = end ? (size_t)(end - name) : 0;
@@ -43,8 +42,7 @@ match_class(const char **p, unsigned char c, bool *broken)
 }
 
 /* One member or range of a set at *p; moves past it. */
-static bool
-match_member(const char **p, unsigned char c, bool *broken)
+static bool match_member(const char **p, unsigned char c, bool *broken)
 {
     if ((*p)[0] == '[' && (*p)[1] == ':') return match_class(p, c, broken);
     const char *at = *p;
@@ -62,8 +60,7 @@ match_member(const char **p, unsigned char c, bool *broken)
 }
 
 /* A set "[...]" against c: length of the set, or 0 when it does not match or is not closed. */
-static size_t
-match_set(const char *set, unsigned char c)
+static size_t match_set(const char *set, unsigned char c)
 {
     const char *p = set + 1;
     bool negated = *p == '!' || *p == '^', found = false, broken = false, first = true;
@@ -76,21 +73,24 @@ match_set(const char *set, unsigned char c)
 }
 
 /* The pattern's element at p against one byte: its length, or 0 when it does not match. */
-static size_t
-match_one(const char *p, char c)
+static size_t match_one(const char *p, char c)
 {
     switch (*p) {
-    case 0: return 0;
-    case '?': return c != '/';
-    case '[': return match_set(p, (unsigned char)c);
-    case '\\': return p[1] == c ? 2 : 0;
-    default: return *p == c;
+    case 0:
+        return 0;
+    case '?':
+        return c != '/';
+    case '[':
+        return match_set(p, (unsigned char)c);
+    case '\\':
+        return p[1] == c ? 2 : 0;
+    default:
+        return *p == c;
     }
 }
 
 /* Of all stars only the last one met can need another try, and of all "**" likewise: two places to go back to. */
-bool
-ignore_wildmatch(const char *pattern, const char *text)
+bool ignore_wildmatch(const char *pattern, const char *text)
 {
     const char *p = pattern, *t = text, *star = NULL, *star_text = NULL, *deep = NULL, *deep_text = NULL, *slash;
     for (;;) {
@@ -99,8 +99,10 @@ ignore_wildmatch(const char *pattern, const char *text)
             while (*p == '*') p++;
             bool is_deep = p - first > 1 && (first == pattern || first[-1] == '/') && (!*p || *p == '/');
             if (is_deep && !*p) return true;
-            if (is_deep) deep = ++p, deep_text = t, star = NULL;
-            else star = p, star_text = t;
+            if (is_deep)
+                deep = ++p, deep_text = t, star = NULL;
+            else
+                star = p, star_text = t;
             continue;
         }
         size_t n = *t ? match_one(p, *t) : 0;
@@ -125,19 +127,20 @@ ignore_wildmatch(const char *pattern, const char *text)
 /* ------------------------------------------------------------------------------------------------- rules */
 
 /* Trailing spaces go, unless the last is quoted by a backslash. */
-static size_t
-trim_spaces(const char *line, size_t n)
+static size_t trim_spaces(const char *line, size_t n)
 {
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
-        if (line[i] == '\\' && i + 1 < n) kept = ++i + 1;
-        else if (line[i] != ' ') kept = i + 1;
+        if (line[i] == '\\' && i + 1 < n)
+            kept = ++i + 1;
+        else if (line[i] != ' ')
+            kept = i + 1;
     }
     return kept;
 }
 
-static int
-add_rule(struct ignore_list *list, const struct ignore_rule *flags, const char *line, size_t n, struct error *error)
+static int add_rule(struct ignore_list *list, const struct ignore_rule *flags, const char *line, size_t n,
+                    struct error *error)
 {
     if (list->count == list->capacity) {
         size_t more = list->capacity ? list->capacity * 2 : 32;
@@ -159,8 +162,7 @@ add_rule(struct ignore_list *list, const struct ignore_rule *flags, const char *
     return 0;
 }
 
-static int
-add_line(struct ignore_list *list, struct ignore_rule rule, const char *line, size_t n, struct error *error)
+static int add_line(struct ignore_list *list, struct ignore_rule rule, const char *line, size_t n, struct error *error)
 {
     if (n && line[n - 1] == '\r') n--;
     if (!n || line[0] == '#') return 0;
@@ -172,9 +174,8 @@ add_line(struct ignore_list *list, struct ignore_rule rule, const char *line, si
     return n ? add_rule(list, &rule, line, n, error) : 0;
 }
 
-int
-ignore_add(struct ignore_list *list, const char *base, const char *source, const char *text, size_t len,
-           struct error *error)
+int ignore_add(struct ignore_list *list, const char *base, const char *source, const char *text, size_t len,
+               struct error *error)
 {
     struct ignore_rule rule = {.base = base, .source = source};
     if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) text += 3, len -= 3;
@@ -189,8 +190,7 @@ ignore_add(struct ignore_list *list, const char *base, const char *source, const
     return 0;
 }
 
-void
-ignore_cut(struct ignore_list *list, size_t count)
+void ignore_cut(struct ignore_list *list, size_t count)
 {
     while (list->count > count) free(list->rules[--list->count].pattern);
     if (count) return;
@@ -198,8 +198,7 @@ ignore_cut(struct ignore_list *list, size_t count)
     *list = (struct ignore_list){0};
 }
 
-static bool
-rule_matches(const struct ignore_rule *rule, const char *path, bool is_folder)
+static bool rule_matches(const struct ignore_rule *rule, const char *path, bool is_folder)
 {
     if (rule->folders_only && !is_folder) return false;
     size_t base = strlen(rule->base);
@@ -209,8 +208,7 @@ rule_matches(const struct ignore_rule *rule, const char *path, bool is_folder)
     return ignore_wildmatch(rule->pattern, rule->anchored || !name ? path : name + 1);
 }
 
-const char *
-ignore_match(const struct ignore_list *list, const char *path, bool is_folder)
+const char *ignore_match(const struct ignore_list *list, const char *path, bool is_folder)
 {
     for (size_t i = list->count; i-- > 0;) {
         const struct ignore_rule *rule = &list->rules[i];

@@ -12,8 +12,9 @@
 /* Windows-1252, 0x80 ... 0x9f; 0 = not assigned (WHATWG, https://encoding.spec.whatwg.org/index-windows-1252.txt, whose
  * five C1 leftovers are left out). */
 static const uint16_t windows1252[32] = {
-    0x20ac, 0, 0x201a, 0x0192, 0x201e, 0x2026, 0x2020, 0x2021, 0x02c6, 0x2030, 0x0160, 0x2039, 0x0152, 0, 0x017d, 0,
-    0, 0x2018, 0x2019, 0x201c, 0x201d, 0x2022, 0x2013, 0x2014, 0x02dc, 0x2122, 0x0161, 0x203a, 0x0153, 0, 0x017e, 0x0178,
+    0x20ac, 0,      0x201a, 0x0192, 0x201e, 0x2026, 0x2020, 0x2021, 0x02c6, 0x2030, 0x0160,
+    0x2039, 0x0152, 0,      0x017d, 0,      0,      0x2018, 0x2019, 0x201c, 0x201d, 0x2022,
+    0x2013, 0x2014, 0x02dc, 0x2122, 0x0161, 0x203a, 0x0153, 0,      0x017e, 0x0178,
 };
 
 static const struct {
@@ -24,18 +25,21 @@ static const struct {
     {"%PDF-", 5, "is a PDF; only text is read so far."},
     {"PK\003\004", 4, "is a zip container (EPUB, DOCX, ODT, ...); only text is read so far."},
     {"{\\rtf", 5, "is RTF; only text is read so far."},
-    {"\x7f" "ELF", 4, "is a program."},
+    {"\x7f"
+     "ELF",
+     4, "is a program."},
     {"\x1f\x8b", 2, "is compressed."},
     {"BZh", 3, "is compressed."},
-    {"\xfd" "7zXZ", 5, "is compressed."},
+    {"\xfd"
+     "7zXZ",
+     5, "is compressed."},
     {"\x89PNG", 4, "is a picture."},
     {"\xff\xd8\xff", 3, "is a picture."},
     {"GIF8", 4, "is a picture."},
     {"GGUF", 4, "is a model file."},
 };
 
-const char *
-document_encoding_name(enum document_encoding e)
+const char *document_encoding_name(enum document_encoding e)
 {
     static const char *const names[] = {"UTF-8", "UTF-16LE", "UTF-16BE", "Windows-1252"};
     return names[e];
@@ -43,13 +47,15 @@ document_encoding_name(enum document_encoding e)
 
 /* ------------------------------------------------------------------------------------------------ what is it */
 
-static bool
-is_utf8(const unsigned char *b, size_t n)
+static bool is_utf8(const unsigned char *b, size_t n)
 {
     for (size_t i = 0; i < n;) {
         unsigned char lead = b[i];
-        size_t len = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : (lead & 0xf0) == 0xe0 ? 3
-                     : lead >= 0xf0 && lead < 0xf5                         ? 4 : 0;
+        size_t len = lead < 0x80                   ? 1
+                     : lead >= 0xc2 && lead < 0xe0 ? 2
+                     : (lead & 0xf0) == 0xe0       ? 3
+                     : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                   : 0;
         if (!len || len > n - i) return false;
         for (size_t k = 1; k < len; k++)
             if ((b[i + k] & 0xc0) != 0x80) return false;
@@ -63,8 +69,7 @@ is_utf8(const unsigned char *b, size_t n)
     return true;
 }
 
-static const char *
-binary_reason(const unsigned char *b, size_t n, bool valid)
+static const char *binary_reason(const unsigned char *b, size_t n, bool valid)
 {
     for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++)
         if (n >= signatures[i].n && !memcmp(b, signatures[i].bytes, signatures[i].n)) return signatures[i].what;
@@ -84,8 +89,7 @@ struct writer {
 };
 
 /* One character; CR LF and CR become LF. */
-static void
-write_character(struct writer *w, uint32_t c)
+static void write_character(struct writer *w, uint32_t c)
 {
     bool joined = c == '\n' && w->after_cr;
     w->after_cr = c == '\r';
@@ -113,8 +117,7 @@ write_character(struct writer *w, uint32_t c)
     }
 }
 
-static void
-from_utf8(struct writer *w, const unsigned char *b, size_t n)
+static void from_utf8(struct writer *w, const unsigned char *b, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         if (b[i] == '\r' || b[i] == '\n') {
@@ -126,8 +129,7 @@ from_utf8(struct writer *w, const unsigned char *b, size_t n)
     }
 }
 
-static void
-from_windows1252(struct writer *w, const unsigned char *b, size_t n)
+static void from_windows1252(struct writer *w, const unsigned char *b, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         uint32_t c = b[i] >= 0x80 && b[i] < 0xa0 ? windows1252[b[i] - 0x80] : b[i];
@@ -135,8 +137,7 @@ from_windows1252(struct writer *w, const unsigned char *b, size_t n)
     }
 }
 
-static void
-from_utf16(struct writer *w, const unsigned char *b, size_t n, bool big)
+static void from_utf16(struct writer *w, const unsigned char *b, size_t n, bool big)
 {
     for (size_t i = 0; i + 1 < n; i += 2) {
         uint32_t c = big ? (uint32_t)b[i] << 8 | b[i + 1] : (uint32_t)b[i + 1] << 8 | b[i];
@@ -154,15 +155,13 @@ from_utf16(struct writer *w, const unsigned char *b, size_t n, bool big)
     if (n % 2) write_character(w, 0xfffd);
 }
 
-static size_t
-trimmed_length(const char *text, size_t n)
+static size_t trimmed_length(const char *text, size_t n)
 {
     while (n && strchr(" \t\n\v\f\r", text[n - 1])) n--;
     return n;
 }
 
-static enum document_encoding
-guess_encoding(const unsigned char *b, size_t n, size_t *mark)
+static enum document_encoding guess_encoding(const unsigned char *b, size_t n, size_t *mark)
 {
     *mark = 2;
     if (n >= 2 && b[0] == 0xff && b[1] == 0xfe) return ENCODING_UTF16LE;
@@ -171,9 +170,8 @@ guess_encoding(const unsigned char *b, size_t n, size_t *mark)
     return is_utf8(b + *mark, n - *mark) ? ENCODING_UTF8 : ENCODING_WINDOWS1252;
 }
 
-int
-document_clean(const unsigned char *bytes, size_t n, char **text, size_t *len, enum document_encoding *encoding,
-               struct error *error)
+int document_clean(const unsigned char *bytes, size_t n, char **text, size_t *len, enum document_encoding *encoding,
+                   struct error *error)
 {
     size_t mark;
     *encoding = guess_encoding(bytes, n, &mark);
@@ -186,9 +184,12 @@ document_clean(const unsigned char *bytes, size_t n, char **text, size_t *len, e
     if (n > SIZE_MAX / 4) return error_set(error, ERROR_FAILED, "is too large for this machine.");
     struct writer w = {.out = malloc(3 * n + 4)};
     if (!w.out) return error_set(error, ERROR_FAILED, "does not fit into memory.");
-    if (*encoding == ENCODING_UTF8) from_utf8(&w, bytes, n);
-    else if (wide) from_utf16(&w, bytes, n, *encoding == ENCODING_UTF16BE);
-    else from_windows1252(&w, bytes, n);
+    if (*encoding == ENCODING_UTF8)
+        from_utf8(&w, bytes, n);
+    else if (wide)
+        from_utf16(&w, bytes, n, *encoding == ENCODING_UTF16BE);
+    else
+        from_windows1252(&w, bytes, n);
     if (w.len && memchr(w.out, 0, w.len)) {
         free(w.out);
         return error_set(error, ERROR_INPUT, "is binary (it has NUL characters).");

@@ -23,15 +23,13 @@ struct walk {
     const char *title; /* first part of every document's name */
 };
 
-static int
-no_memory(struct error *error)
+static int no_memory(struct error *error)
 {
     return error_set(error, ERROR_FAILED, "Out of memory.");
 }
 
 /* a/b, or b alone when a is empty */
-static char *
-join(const char *a, const char *b)
+static char *join(const char *a, const char *b)
 {
     size_t size = strlen(a) + strlen(b) + 2;
     char *out = malloc(size);
@@ -42,8 +40,8 @@ join(const char *a, const char *b)
 /* ------------------------------------------------------------------------------------------- rule files */
 
 /* Reads dir/file's rules; a file that is not there, or is no text, has none. */
-static int
-load_rules(struct ignore_list *ignore, const char *dir, const char *file, const char *base, struct error *error)
+static int load_rules(struct ignore_list *ignore, const char *dir, const char *file, const char *base,
+                      struct error *error)
 {
     char *path = join(dir, file), *source = join(base, file);
     int rc = path && source ? 0 : no_memory(error);
@@ -57,16 +55,14 @@ load_rules(struct ignore_list *ignore, const char *dir, const char *file, const 
     return rc;
 }
 
-static int
-load_folder_rules(struct ignore_list *ignore, const char *dir, const char *base, struct error *error)
+static int load_folder_rules(struct ignore_list *ignore, const char *dir, const char *base, struct error *error)
 {
     int rc = load_rules(ignore, dir, ".gitignore", base, error);
     return rc ? rc : load_rules(ignore, dir, ".lecternignore", base, error);
 }
 
 /* Length of the longest leading part of path that holds a .git, 0 when none does. */
-static size_t
-find_work_tree(const char *path)
+static size_t find_work_tree(const char *path)
 {
     for (size_t n = strlen(path); n; n--) {
         if (path[n] && path[n] != '/') continue;
@@ -83,8 +79,7 @@ find_work_tree(const char *path)
 }
 
 /* The rules of the folders from the work tree's top down to the one above root. `path` is root, cut and mended. */
-static int
-load_rules_above(struct walk *w, char *path, size_t top, struct error *error)
+static int load_rules_above(struct walk *w, char *path, size_t top, struct error *error)
 {
     char kept = path[top];
     path[top] = 0;
@@ -101,8 +96,7 @@ load_rules_above(struct walk *w, char *path, size_t top, struct error *error)
 
 /* --------------------------------------------------------------------------------------------- the walk */
 
-static int
-skip(struct walk *w, const char *relative, const char *reason, struct error *error)
+static int skip(struct walk *w, const char *relative, const char *reason, struct error *error)
 {
     char *name = join(w->title, relative);
     int rc = name ? documents_skip(w->list, name, reason, error) : no_memory(error);
@@ -111,8 +105,7 @@ skip(struct walk *w, const char *relative, const char *reason, struct error *err
 }
 
 /* "NAME is binary." -> "is binary" */
-static void
-reason_of(const struct error *error, const char *name, char *out, size_t cap)
+static void reason_of(const struct error *error, const char *name, char *out, size_t cap)
 {
     size_t n = strlen(name);
     const char *text = error->text;
@@ -122,8 +115,7 @@ reason_of(const struct error *error, const char *name, char *out, size_t cap)
     if (len && out[len - 1] == '.') out[len - 1] = 0;
 }
 
-static int
-visit_file(struct walk *w, const char *path, const char *relative, struct error *error)
+static int visit_file(struct walk *w, const char *path, const char *relative, struct error *error)
 {
     char *name = join(w->title, relative);
     if (!name) return no_memory(error);
@@ -145,8 +137,8 @@ visit_file(struct walk *w, const char *path, const char *relative, struct error 
 }
 
 /* Why an entry is not even looked at, or NULL. */
-static const char *
-refusal(const struct walk *w, const char *name, const char *relative, mode_t mode, char *buffer, size_t cap)
+static const char *refusal(const struct walk *w, const char *name, const char *relative, mode_t mode, char *buffer,
+                           size_t cap)
 {
     static const char *const version_control[] = {".git", ".hg", ".svn", ".jj", "CVS", "_darcs"};
     for (size_t i = 0; i < sizeof version_control / sizeof *version_control; i++)
@@ -163,8 +155,7 @@ refusal(const struct walk *w, const char *name, const char *relative, mode_t mod
 
 static int walk_folder(struct walk *, const char *relative, struct error *);
 
-static int
-visit(struct walk *w, const char *folder, const char *name, struct error *error)
+static int visit(struct walk *w, const char *folder, const char *name, struct error *error)
 {
     if (!strcmp(name, ".") || !strcmp(name, "..")) return 0;
     if (!strcmp(name, ".gitignore") || !strcmp(name, ".lecternignore")) return 0;
@@ -179,16 +170,18 @@ visit(struct walk *w, const char *folder, const char *name, struct error *error)
     } else if (!rc) {
         reason = refusal(w, name, relative, status.st_mode, buffer, sizeof buffer);
     }
-    if (!rc && reason) rc = skip(w, relative, reason, error);
-    else if (!rc && S_ISDIR(status.st_mode)) rc = walk_folder(w, relative, error);
-    else if (!rc) rc = visit_file(w, path, relative, error);
+    if (!rc && reason)
+        rc = skip(w, relative, reason, error);
+    else if (!rc && S_ISDIR(status.st_mode))
+        rc = walk_folder(w, relative, error);
+    else if (!rc)
+        rc = visit_file(w, path, relative, error);
     free(relative);
     free(path);
     return rc;
 }
 
-static int
-visit_entries(struct walk *w, const char *relative, struct dirent **entries, int n, struct error *error)
+static int visit_entries(struct walk *w, const char *relative, struct dirent **entries, int n, struct error *error)
 {
     int rc = 0;
     for (int i = 0; i < n; i++) {
@@ -199,17 +192,19 @@ visit_entries(struct walk *w, const char *relative, struct dirent **entries, int
     return rc;
 }
 
-static int
-walk_folder(struct walk *w, const char *relative, struct error *error)
+static int walk_folder(struct walk *w, const char *relative, struct error *error)
 {
     char *path = join(w->root, relative), *base = join(w->above, relative);
     size_t outer = w->ignore.count;
     int rc = path && base ? load_folder_rules(&w->ignore, path, base, error) : no_memory(error);
     struct dirent **entries = NULL;
     int n = rc ? -1 : scandir(path, &entries, NULL, alphasort);
-    if (!rc && n >= 0) rc = visit_entries(w, relative, entries, n, error);
-    else if (!rc && *relative) rc = skip(w, relative, "cannot be listed", error);
-    else if (!rc) rc = error_set(error, ERROR_INPUT, "%.300s cannot be listed: %s.", w->root, strerror(errno));
+    if (!rc && n >= 0)
+        rc = visit_entries(w, relative, entries, n, error);
+    else if (!rc && *relative)
+        rc = skip(w, relative, "cannot be listed", error);
+    else if (!rc)
+        rc = error_set(error, ERROR_INPUT, "%.300s cannot be listed: %s.", w->root, strerror(errno));
     ignore_cut(&w->ignore, outer);
     free(path);
     free(base);
@@ -218,8 +213,7 @@ walk_folder(struct walk *w, const char *relative, struct error *error)
 
 /* -------------------------------------------------------------------------------------------- the order */
 
-static bool
-has_ending(const char *name, const char *const *endings)
+static bool has_ending(const char *name, const char *const *endings)
 {
     const char *dot = strrchr(name, '.');
     for (; dot && *endings; endings++)
@@ -227,14 +221,13 @@ has_ending(const char *name, const char *const *endings)
     return false;
 }
 
-static int
-rank_of(const char *path)
+static int rank_of(const char *path)
 {
     static const char *const headers[] = {"h", "hh", "hpp", "hxx", "mli", "d", "pyi", NULL};
-    static const char *const sources[] = {"c",   "cc",   "cpp",  "cxx", "m",    "mm",  "rs",   "go",  "py",   "js",
-                                          "mjs", "ts",   "tsx",  "jsx", "java", "kt",  "cs",   "rb",  "php",  "pl",
-                                          "lua", "sh",   "zig",  "hs",  "ml",   "ex",  "erl",  "clj", "scala", "swift",
-                                          "f90", "comp", "glsl", "cu",  "sql",  "asm", "s",    "v",   "vhd",  NULL};
+    static const char *const sources[] = {"c",   "cc",   "cpp",  "cxx", "m",    "mm",  "rs",  "go",  "py",    "js",
+                                          "mjs", "ts",   "tsx",  "jsx", "java", "kt",  "cs",  "rb",  "php",   "pl",
+                                          "lua", "sh",   "zig",  "hs",  "ml",   "ex",  "erl", "clj", "scala", "swift",
+                                          "f90", "comp", "glsl", "cu",  "sql",  "asm", "s",   "v",   "vhd",   NULL};
     const char *name = strrchr(path, '/');
     name = name ? name + 1 : path;
     if (!strncasecmp(name, "readme", 6)) return 0;
@@ -242,16 +235,14 @@ rank_of(const char *path)
     return has_ending(name, sources) ? 2 : 3;
 }
 
-static int
-compare_documents(const void *a, const void *b)
+static int compare_documents(const void *a, const void *b)
 {
     const struct document *left = a, *right = b;
     int difference = rank_of(left->name) - rank_of(right->name);
     return difference ? difference : strcmp(left->name, right->name);
 }
 
-int
-document_read_tree(struct document_list *list, const char *root, const char *name, struct error *error)
+int document_read_tree(struct document_list *list, const char *root, const char *name, struct error *error)
 {
     char *path = realpath(root, NULL);
     if (!path) return error_set(error, ERROR_INPUT, "%.300s cannot be read: %s.", name, strerror(errno));

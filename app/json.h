@@ -26,6 +26,10 @@ void json_uint(struct json *, const char *key, uint64_t value);
 void json_int(struct json *, const char *key, int64_t value);
 void json_real(struct json *, const char *key, double value); /* not finite -> null */
 void json_bool(struct json *, const char *key, bool value);
+/* The items gathered in another json, in brackets. */
+void json_raw(struct json *, const char *key, char open, const struct json *items, char close);
+/* Plain bytes, for a text that comes in pieces and becomes a json_string later. */
+void json_append(struct json *, const char *bytes, size_t n);
 void json_hex(struct json *, const char *key, const uint8_t *bytes, size_t n);
 
 /* Ends the text with a NUL and returns it (still the json's); NULL when out of memory. */

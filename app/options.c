@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/commands.h"
 #include "app/console.h"
 #include "app/paths.h"
 
@@ -52,8 +53,7 @@ const struct option global_options[] = {
 };
 #undef AT
 
-static bool
-text_to_u64(const char *text, uint64_t *out, const char **end)
+static bool text_to_u64(const char *text, uint64_t *out, const char **end)
 {
     if (*text < '0' || *text > '9') return false;
     char *stop;
@@ -64,8 +64,7 @@ text_to_u64(const char *text, uint64_t *out, const char **end)
     return errno == 0;
 }
 
-static bool
-text_to_size(const char *text, uint64_t *out)
+static bool text_to_size(const char *text, uint64_t *out)
 {
     const char *end;
     if (!text_to_u64(text, out, &end)) return false;
@@ -79,8 +78,7 @@ text_to_size(const char *text, uint64_t *out)
     return true;
 }
 
-static bool
-text_to_bool(const char *text, bool *out)
+static bool text_to_bool(const char *text, bool *out)
 {
     static const char *const yes[] = {"1", "yes", "true", "on"}, *const no[] = {"0", "no", "false", "off", ""};
     for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
@@ -90,16 +88,14 @@ text_to_bool(const char *text, bool *out)
     return false;
 }
 
-static bool
-text_to_choice(const struct option_choice *choices, const char *text, int *out)
+static bool text_to_choice(const struct option_choice *choices, const char *text, int *out)
 {
     for (; choices->name; choices++)
         if (!strcmp(choices->name, text)) return *out = choices->value, true;
     return false;
 }
 
-static int
-choice_error(const struct option *o, const char *text, const char *origin, struct error *error)
+static int choice_error(const struct option *o, const char *text, const char *origin, struct error *error)
 {
     char names[128] = "";
     for (const struct option_choice *c = o->choices; c->name; c++) {
@@ -109,8 +105,7 @@ choice_error(const struct option *o, const char *text, const char *origin, struc
     return error_set(error, ERROR_USAGE, "%s: \"%.80s\" is none of %s.", origin, text, names);
 }
 
-int
-option_set(const struct option *o, void *values, const char *text, const char *origin, struct error *error)
+int option_set(const struct option *o, void *values, const char *text, const char *origin, struct error *error)
 {
     void *at = (char *)values + o->offset;
     uint64_t number = 0;
@@ -120,8 +115,11 @@ option_set(const struct option *o, void *values, const char *text, const char *o
     case OPTION_FLAG:
         if (text_to_bool(text, at)) return 0;
         return error_set(error, ERROR_USAGE, "%s: \"%.80s\" is neither yes nor no.", origin, text);
-    case OPTION_TEXT: *(const char **)at = text; return 0;
-    case OPTION_CHOICE: return text_to_choice(o->choices, text, at) ? 0 : choice_error(o, text, origin, error);
+    case OPTION_TEXT:
+        *(const char **)at = text;
+        return 0;
+    case OPTION_CHOICE:
+        return text_to_choice(o->choices, text, at) ? 0 : choice_error(o, text, origin, error);
     case OPTION_SIZE:
         if (text_to_size(text, at)) return 0;
         return error_set(error, ERROR_USAGE, "%s: \"%.80s\" is not a size such as 500M or 20G.", origin, text);
@@ -149,8 +147,7 @@ option_set(const struct option *o, void *values, const char *text, const char *o
                      (unsigned long long)most);
 }
 
-int
-options_defaults(const struct option_group *group, struct error *error)
+int options_defaults(const struct option_group *group, struct error *error)
 {
     for (const struct option *o = group->items; o->name; o++) {
         if (!o->fallback) continue;
@@ -169,14 +166,12 @@ struct parse {
     char **argv;
 };
 
-static bool
-takes_value(const struct option *o)
+static bool takes_value(const struct option *o)
 {
     return o->kind != OPTION_FLAG && o->kind != OPTION_COUNT;
 }
 
-static const struct option *
-find_option(const struct parse *p, const char *name, size_t len, char letter, void **values)
+static const struct option *find_option(const struct parse *p, const char *name, size_t len, char letter, void **values)
 {
     for (size_t g = 0; g < p->n_groups; g++)
         for (const struct option *o = p->groups[g].items; o && o->name; o++) {
@@ -188,9 +183,8 @@ find_option(const struct parse *p, const char *name, size_t len, char letter, vo
     return NULL;
 }
 
-static int
-use_option(struct parse *p, const struct option *o, void *values, const char *text, const char *shown,
-           struct error *error)
+static int use_option(struct parse *p, const struct option *o, void *values, const char *text, const char *shown,
+                      struct error *error)
 {
     if (o->kind == OPTION_COUNT) {
         ++*(uint32_t *)((char *)values + o->offset);
@@ -201,8 +195,7 @@ use_option(struct parse *p, const struct option *o, void *values, const char *te
     return option_set(o, values, text ? text : p->argv[p->next++], shown, error);
 }
 
-static int
-parse_long(struct parse *p, const char *argument, struct error *error)
+static int parse_long(struct parse *p, const char *argument, struct error *error)
 {
     const char *name = argument + 2, *equals = strchr(name, '=');
     size_t len = equals ? (size_t)(equals - name) : strlen(name);
@@ -215,8 +208,7 @@ parse_long(struct parse *p, const char *argument, struct error *error)
     return use_option(p, o, values, equals ? equals + 1 : NULL, shown, error);
 }
 
-static int
-parse_letters(struct parse *p, const char *argument, struct error *error)
+static int parse_letters(struct parse *p, const char *argument, struct error *error)
 {
     for (const char *at = argument + 1; *at; at++) {
         void *values = NULL;
@@ -230,8 +222,7 @@ parse_letters(struct parse *p, const char *argument, struct error *error)
     return 0;
 }
 
-int
-options_parse(const struct option_group *groups, size_t n_groups, int *argc, char **argv, struct error *error)
+int options_parse(const struct option_group *groups, size_t n_groups, int *argc, char **argv, struct error *error)
 {
     struct parse p = {.groups = groups, .n_groups = n_groups, .argc = *argc, .next = 1, .argv = argv};
     int kept = 1;
@@ -239,10 +230,14 @@ options_parse(const struct option_group *groups, size_t n_groups, int *argc, cha
     while (p.next < p.argc) {
         char *argument = argv[p.next++];
         int rc = 0;
-        if (ended || argument[0] != '-' || !argument[1]) argv[kept++] = argument;
-        else if (!strcmp(argument, "--")) ended = true;
-        else if (argument[1] == '-') rc = parse_long(&p, argument, error);
-        else rc = parse_letters(&p, argument, error);
+        if (ended || argument[0] != '-' || !argument[1])
+            argv[kept++] = argument;
+        else if (!strcmp(argument, "--"))
+            ended = true;
+        else if (argument[1] == '-')
+            rc = parse_long(&p, argument, error);
+        else
+            rc = parse_letters(&p, argument, error);
         if (rc) return rc;
     }
     *argc = kept;
@@ -251,8 +246,7 @@ options_parse(const struct option_group *groups, size_t n_groups, int *argc, cha
 
 /* ------------------------------------------------------------------------------------------------ --help */
 
-static void
-print_option(const struct option *o)
+static void print_option(const struct option *o)
 {
     char left[48];
     snprintf(left, sizeof left, "%c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
@@ -261,19 +255,20 @@ print_option(const struct option *o)
     printf("  %-24s %s%s%s%s\n", left, o->help, tells ? " (default " : "", tells ? o->fallback : "", tells ? ")" : "");
 }
 
-static void
-print_help(const struct command_usage *usage)
+static void print_help(const struct command_usage *usage)
 {
     printf("Usage: lectern %s%s%s\n\n%s\n", usage->name ? usage->name : "", usage->name ? " " : "", usage->arguments,
            usage->about);
+    if (!usage->name) printf("\nCommands (lectern COMMAND --help tells more):\n");
+    for (const struct command *c = commands; !usage->name && c->name; c++) printf("  %-24s %s\n", c->name, c->summary);
     if (usage->options) printf("\nOptions:\n");
     for (const struct option *o = usage->options; o && o->name; o++) print_option(o);
     printf("\nGlobal options (also LECTERN_NAME in the environment, name = value in lectern.ini):\n");
     for (const struct option *o = global_options; o->name; o++) print_option(o);
 }
 
-static int
-settings_read(struct settings *s, const struct option_group groups[2], int *argc, char **argv, struct error *error)
+static int settings_read(struct settings *s, const struct option_group groups[2], int *argc, char **argv,
+                         struct error *error)
 {
     const struct option_group *global = &groups[1];
     int rc = groups[0].items ? options_defaults(&groups[0], error) : 0;
@@ -287,8 +282,8 @@ settings_read(struct settings *s, const struct option_group groups[2], int *argc
     return rc;
 }
 
-bool
-command_begin(struct settings *s, const struct command_usage *usage, void *values, int *argc, char **argv, int *status)
+bool command_begin(struct settings *s, const struct command_usage *usage, void *values, int *argc, char **argv,
+                   int *status)
 {
     *s = (struct settings){0};
     struct option_group groups[2] = {{usage->options, values}, {global_options, s}};
@@ -296,23 +291,24 @@ command_begin(struct settings *s, const struct command_usage *usage, void *value
     int rc = settings_read(s, groups, argc, argv, &error);
     if (!rc) console_begin(s);
     if (!rc && !s->help && !s->version) return true;
-    if (rc) console_error(&error);
-    else if (s->version) printf("lectern %s\n", LECTERN_VERSION);
-    else print_help(usage);
+    if (rc)
+        console_error(&error);
+    else if (s->version)
+        printf("lectern %s\n", LECTERN_VERSION);
+    else
+        print_help(usage);
     settings_free(s);
     *status = rc ? rc : console_finish(0);
     return false;
 }
 
-void
-settings_free(struct settings *s)
+void settings_free(struct settings *s)
 {
     free(s->ini_text);
     s->ini_text = NULL;
 }
 
-struct engine_params
-settings_engine(const struct settings *s)
+struct engine_params settings_engine(const struct settings *s)
 {
     return (struct engine_params){
         .model = s->model,
@@ -326,12 +322,8 @@ settings_engine(const struct settings *s)
     };
 }
 
-struct sample_params
-settings_sample(const struct settings *s)
+struct sample_params settings_sample(const struct settings *s)
 {
-    return (struct sample_params){.temperature = s->temperature,
-                                  .top_k = s->top_k,
-                                  .top_p = s->top_p,
-                                  .min_p = s->min_p,
-                                  .seed = s->seed};
+    return (struct sample_params){
+        .temperature = s->temperature, .top_k = s->top_k, .top_p = s->top_p, .min_p = s->min_p, .seed = s->seed};
 }

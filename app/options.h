@@ -79,12 +79,13 @@ int options_parse(const struct option_group *groups, size_t n_groups, int *argc,
 int option_set(const struct option *, void *values, const char *text, const char *origin, struct error *);
 
 struct command_usage {
-    const char *name;      /* NULL: the program itself */
-    const char *arguments; /* "FILE... -q TEXT" */
-    const char *about;     /* a few sentences for --help */
+    const char *name;             /* NULL: the program itself */
+    const char *arguments;        /* "FILE... -q TEXT" */
+    const char *about;            /* a few sentences for --help */
     const struct option *options; /* its own rows, or NULL */
 };
-/* Reads all settings for a command. true: go on, with *argc, argv holding the plain arguments. false: leave with *status
+/* Reads all settings for a command. true: go on, with *argc, argv holding the plain arguments. false: leave with
+ * *status
  * (--help was printed, or an error's sentence). */
 bool command_begin(struct settings *, const struct command_usage *, void *values, int *argc, char **argv, int *status);
 void settings_free(struct settings *);

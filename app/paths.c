@@ -12,8 +12,7 @@
 
 #define MODEL_FILE "lectern-mini.gguf"
 
-int
-paths_join(const char *dir, const char *name, char **out, struct error *error)
+int paths_join(const char *dir, const char *name, char **out, struct error *error)
 {
     size_t size = strlen(dir) + strlen(name) + 2;
     *out = malloc(size);
@@ -22,8 +21,7 @@ paths_join(const char *dir, const char *name, char **out, struct error *error)
     return 0;
 }
 
-static int
-xdg_path(const char *variable, const char *below_home, const char *name, char **out, struct error *error)
+static int xdg_path(const char *variable, const char *below_home, const char *name, char **out, struct error *error)
 {
     const char *dir = getenv(variable);
     if (dir && dir[0] == '/') return paths_join(dir, name, out, error);
@@ -38,8 +36,7 @@ xdg_path(const char *variable, const char *below_home, const char *name, char **
     return rc;
 }
 
-int
-paths_config(char **out, struct error *error)
+int paths_config(char **out, struct error *error)
 {
     struct error ignored;
     if (!xdg_path("XDG_CONFIG_HOME", ".config", "lectern/lectern.ini", out, &ignored)) return 0;
@@ -47,8 +44,7 @@ paths_config(char **out, struct error *error)
 }
 
 /* mkdir -p; parents with the usual mode, the last with 0700. */
-static int
-make_folder(char *path, struct error *error)
+static int make_folder(char *path, struct error *error)
 {
     for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = 0;
@@ -65,13 +61,14 @@ make_folder(char *path, struct error *error)
     return 0;
 }
 
-int
-paths_data(const char *given, char **out, struct error *error)
+int paths_data(const char *given, char **out, struct error *error)
 {
     *out = NULL;
     int rc = 0;
-    if (!given) rc = xdg_path("XDG_DATA_HOME", ".local/share", "lectern", out, error);
-    else if (!(*out = strdup(given))) rc = error_set(error, ERROR_FAILED, "Out of memory.");
+    if (!given)
+        rc = xdg_path("XDG_DATA_HOME", ".local/share", "lectern", out, error);
+    else if (!(*out = strdup(given)))
+        rc = error_set(error, ERROR_FAILED, "Out of memory.");
     if (!rc && !**out) rc = error_set(error, ERROR_USAGE, "--data-dir is empty.");
     if (!rc) rc = make_folder(*out, error);
     if (rc) {
@@ -82,8 +79,7 @@ paths_data(const char *given, char **out, struct error *error)
 }
 
 /* PREFIX/share/lectern/models beside PREFIX/bin/lectern. */
-static char *
-installed_model(void)
+static char *installed_model(void)
 {
     char program[4096];
     ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
@@ -98,8 +94,7 @@ installed_model(void)
     return paths_join(program, "share/lectern/models/" MODEL_FILE, &path, NULL) ? NULL : path;
 }
 
-int
-paths_model(const char *given, char **out, struct error *error)
+int paths_model(const char *given, char **out, struct error *error)
 {
     *out = given ? strdup(given) : installed_model();
     if (given) return *out ? 0 : error_set(error, ERROR_FAILED, "Out of memory.");

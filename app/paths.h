@@ -9,9 +9,11 @@
 
 /* $XDG_CONFIG_HOME/lectern/lectern.ini */
 int paths_config(char **out, struct error *);
-/* $XDG_DATA_HOME/lectern, made with mode 0700 (with its parents); `given` (--data-dir) takes its place when not NULL. */
+/* $XDG_DATA_HOME/lectern, made with mode 0700 (with its parents); `given` (--data-dir) takes its place when not NULL.
+ */
 int paths_data(const char *given, char **out, struct error *);
-/* The model file: `given`, else the built-in one beside the source tree or under share/. ERROR_MODEL when there is none. */
+/* The model file: `given`, else the built-in one beside the source tree or under share/. ERROR_MODEL when there is
+ * none. */
 int paths_model(const char *given, char **out, struct error *);
 /* dir + "/" + name */
 int paths_join(const char *dir, const char *name, char **out, struct error *);

@@ -14,8 +14,7 @@
 static bool is_shown;
 static struct timespec shown_at;
 
-static bool
-drawn_recently(void)
+static bool drawn_recently(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -25,13 +24,14 @@ drawn_recently(void)
     return false;
 }
 
-void
-progress_show(const struct progress *p)
+void progress_show(const struct progress *p)
 {
     if (!console_draws() || (p->done < p->total && drawn_recently())) return;
     char done[32], total[32], eta[32], speed[48] = "", left[48] = "";
-    if (p->unit) format_count(p->done, done), format_count(p->total, total);
-    else format_bytes(p->done, done), format_bytes(p->total, total);
+    if (p->unit)
+        format_count(p->done, done), format_count(p->total, total);
+    else
+        format_bytes(p->done, done), format_bytes(p->total, total);
     if (p->unit && p->rate > 0) snprintf(speed, sizeof speed, ", %.0f %s/s", p->rate, p->unit);
     if (p->eta >= 0 && p->done < p->total) snprintf(left, sizeof left, ", %s left", format_seconds(p->eta, eta));
     double percent = p->total ? 100.0 * (double)p->done / (double)p->total : 100.0;
@@ -41,8 +41,7 @@ progress_show(const struct progress *p)
     is_shown = true;
 }
 
-void
-progress_clear(void)
+void progress_clear(void)
 {
     if (!is_shown) return;
     fputs("\r\033[K", stderr);
@@ -50,8 +49,7 @@ progress_clear(void)
     is_shown = false;
 }
 
-const char *
-format_count(uint64_t n, char out[32])
+const char *format_count(uint64_t n, char out[32])
 {
     char digits[24];
     int len = snprintf(digits, sizeof digits, "%llu", (unsigned long long)n), at = 0;
@@ -63,8 +61,7 @@ format_count(uint64_t n, char out[32])
     return out;
 }
 
-const char *
-format_bytes(uint64_t n, char out[32])
+const char *format_bytes(uint64_t n, char out[32])
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double value = (double)n;
@@ -74,13 +71,16 @@ format_bytes(uint64_t n, char out[32])
     return out;
 }
 
-const char *
-format_seconds(double s, char out[32])
+const char *format_seconds(double s, char out[32])
 {
     unsigned long long whole = s > 0 ? (unsigned long long)(s + 0.5) : 0;
-    if (s < 10) snprintf(out, 32, "%.2f s", s > 0 ? s : 0);
-    else if (whole < 60) snprintf(out, 32, "%llu s", whole);
-    else if (whole < 3600) snprintf(out, 32, "%llu min %02llu s", whole / 60, whole % 60);
-    else snprintf(out, 32, "%llu h %02llu min", whole / 3600, whole % 3600 / 60);
+    if (s < 10)
+        snprintf(out, 32, "%.2f s", s > 0 ? s : 0);
+    else if (whole < 60)
+        snprintf(out, 32, "%llu s", whole);
+    else if (whole < 3600)
+        snprintf(out, 32, "%llu min %02llu s", whole / 60, whole % 60);
+    else
+        snprintf(out, 32, "%llu h %02llu min", whole / 3600, whole % 3600 / 60);
     return out;
 }

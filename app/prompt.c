@@ -9,29 +9,26 @@
 
 const char prompt_system_text[] = "You are a reading assistant. Answer from the document and quote it.";
 
-static bool
-is_space(char c)
+static bool is_space(char c)
 {
     return c && strchr(" \t\n\v\f\r", c);
 }
 
-static void
-trim(const char **text, size_t *len)
+static void trim(const char **text, size_t *len)
 {
     while (*len && is_space((*text)[*len - 1])) --*len;
     while (*len && is_space(**text)) ++*text, --*len;
 }
 
-static char *
-put(char *at, const char *bytes, size_t n)
+static char *put(char *at, const char *bytes, size_t n)
 {
     if (n) memcpy(at, bytes, n);
     return at + n;
 }
 
 /* All documents as one text, each ended by a blank line. */
-static int
-join_documents(const struct worker_document *documents, size_t count, char **text, size_t *len, struct error *error)
+static int join_documents(const struct worker_document *documents, size_t count, char **text, size_t *len,
+                          struct error *error)
 {
     static const char heading[] = "File: ";
     size_t size = 1;
@@ -55,9 +52,8 @@ join_documents(const struct worker_document *documents, size_t count, char **tex
     return 0;
 }
 
-int
-prompt_prefix(const struct engine *engine, const char *system_text, const struct worker_document *documents, size_t count,
-              struct token_list *out, struct error *error)
+int prompt_prefix(const struct engine *engine, const char *system_text, const struct worker_document *documents,
+                  size_t count, struct token_list *out, struct error *error)
 {
     if (!system_text) system_text = prompt_system_text;
     char *text = NULL;
@@ -71,9 +67,8 @@ prompt_prefix(const struct engine *engine, const char *system_text, const struct
     return rc;
 }
 
-int
-prompt_question(const struct engine *engine, const char *question, size_t len, bool is_first, struct token_list *out,
-                struct error *error)
+int prompt_question(const struct engine *engine, const char *question, size_t len, bool is_first,
+                    struct token_list *out, struct error *error)
 {
     trim(&question, &len);
     if (!len) return error_set(error, ERROR_USAGE, "The question is empty.");
@@ -84,8 +79,8 @@ prompt_question(const struct engine *engine, const char *question, size_t len, b
     return rc;
 }
 
-int
-prompt_answer(const struct engine *engine, const char *answer, size_t len, struct token_list *out, struct error *error)
+int prompt_answer(const struct engine *engine, const char *answer, size_t len, struct token_list *out,
+                  struct error *error)
 {
     int rc = engine_tokenize(engine, answer, len, out, error);
     return rc ? rc : chat_close(engine, out, error);

@@ -10,8 +10,7 @@
 
 #define REPLACEMENT 0xfffdu
 
-bool
-sanitize_is_safe(uint32_t c)
+bool sanitize_is_safe(uint32_t c)
 {
     if (c == '\n' || c == '\t') return true;
     if (c < 0x20 || (c >= 0x7f && c <= 0x9f)) return false;
@@ -25,16 +24,14 @@ sanitize_is_safe(uint32_t c)
 }
 
 /* What an unsafe character is shown as: C0 and DEL have pictures. */
-static uint32_t
-safe_form(uint32_t c)
+static uint32_t safe_form(uint32_t c)
 {
     if (sanitize_is_safe(c)) return c;
     if (c < 0x20) return 0x2400 + c;
     return c == 0x7f ? 0x2421 : REPLACEMENT;
 }
 
-static size_t
-put_character(uint32_t c, char *out)
+static size_t put_character(uint32_t c, char *out)
 {
     unsigned char *o = (unsigned char *)out;
     if (c < 0x80) {
@@ -48,8 +45,7 @@ put_character(uint32_t c, char *out)
 }
 
 /* Length of the character that a lead byte opens, 0 if none can. */
-static unsigned
-lead_length(unsigned char b)
+static unsigned lead_length(unsigned char b)
 {
     if (b < 0x80) return 1;
     if (b >= 0xc2 && b <= 0xdf) return 2;
@@ -58,22 +54,25 @@ lead_length(unsigned char b)
 }
 
 /* May `next` follow the n bytes held? Rules out overlong forms, surrogates and what lies past U+10FFFF. */
-static bool
-continues(const unsigned char *held, unsigned n, unsigned char next)
+static bool continues(const unsigned char *held, unsigned n, unsigned char next)
 {
     if ((next & 0xc0) != 0x80) return false;
     if (n != 1) return true;
     switch (held[0]) {
-    case 0xe0: return next >= 0xa0;
-    case 0xed: return next < 0xa0;
-    case 0xf0: return next >= 0x90;
-    case 0xf4: return next < 0x90;
-    default: return true;
+    case 0xe0:
+        return next >= 0xa0;
+    case 0xed:
+        return next < 0xa0;
+    case 0xf0:
+        return next >= 0x90;
+    case 0xf4:
+        return next < 0x90;
+    default:
+        return true;
     }
 }
 
-static uint32_t
-decode(const unsigned char *b, unsigned n)
+static uint32_t decode(const unsigned char *b, unsigned n)
 {
     if (n == 1) return b[0];
     uint32_t c = b[0] & (0x7fu >> n);
@@ -82,8 +81,7 @@ decode(const unsigned char *b, unsigned n)
 }
 
 /* One byte while nothing is held. */
-static size_t
-begin_character(struct sanitizer *s, unsigned char b, char *out)
+static size_t begin_character(struct sanitizer *s, unsigned char b, char *out)
 {
     unsigned n = lead_length(b);
     if (!n) return put_character(REPLACEMENT, out);
@@ -94,8 +92,7 @@ begin_character(struct sanitizer *s, unsigned char b, char *out)
 }
 
 /* One byte while a CR or a part of a character is held. */
-static size_t
-extend_character(struct sanitizer *s, unsigned char b, char *out)
+static size_t extend_character(struct sanitizer *s, unsigned char b, char *out)
 {
     if (s->held[0] == '\r') {
         s->n_held = 0;
@@ -114,8 +111,7 @@ extend_character(struct sanitizer *s, unsigned char b, char *out)
     return put_character(safe_form(decode(s->held, n)), out);
 }
 
-size_t
-sanitize_push(struct sanitizer *s, const char *bytes, size_t n, char *out)
+size_t sanitize_push(struct sanitizer *s, const char *bytes, size_t n, char *out)
 {
     size_t written = 0;
     for (size_t i = 0; i < n; i++) {
@@ -125,8 +121,7 @@ sanitize_push(struct sanitizer *s, const char *bytes, size_t n, char *out)
     return written;
 }
 
-size_t
-sanitize_end(struct sanitizer *s, char *out)
+size_t sanitize_end(struct sanitizer *s, char *out)
 {
     if (!s->n_held) return 0;
     uint32_t c = s->held[0] == '\r' ? safe_form('\r') : REPLACEMENT;
@@ -134,8 +129,7 @@ sanitize_end(struct sanitizer *s, char *out)
     return put_character(c, out);
 }
 
-char *
-sanitize_text(const char *bytes, size_t n, size_t *len)
+char *sanitize_text(const char *bytes, size_t n, size_t *len)
 {
     if (n > SIZE_MAX / 3 - 8) return NULL;
     char *out = malloc(SANITIZE_ROOM(n) + 1);
@@ -148,8 +142,7 @@ sanitize_text(const char *bytes, size_t n, size_t *len)
     return out;
 }
 
-void
-sanitize_line(const char *text, char *out, size_t cap)
+void sanitize_line(const char *text, char *out, size_t cap)
 {
     struct sanitizer s = {0};
     size_t used = 0;
@@ -157,7 +150,8 @@ sanitize_line(const char *text, char *out, size_t cap)
         char piece[SANITIZE_ROOM(1)];
         more = *text != 0;
         size_t n = more ? sanitize_push(&s, text, 1, piece) : sanitize_end(&s, piece);
-        if (n == 1 && (piece[0] == '\n' || piece[0] == '\t')) n = put_character(0x2400u + (unsigned char)piece[0], piece);
+        if (n == 1 && (piece[0] == '\n' || piece[0] == '\t'))
+            n = put_character(0x2400u + (unsigned char)piece[0], piece);
         if (used + n >= cap) break;
         memcpy(out + used, piece, n);
         used += n;

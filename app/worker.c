@@ -12,24 +12,21 @@
 #include "app/prompt.h"
 #include "app/worker_internal.h"
 
-double
-worker_clock(void)
+double worker_clock(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-bool
-worker_is_cancelled(const struct worker *w)
+bool worker_is_cancelled(const struct worker *w)
 {
     return atomic_load(&w->is_stopping) || w->serial <= atomic_load(&w->cancelled_to);
 }
 
 /* ------------------------------------------------------------------------------------------------- opening */
 
-static bool
-note_loading(void *ctx, uint64_t done, uint64_t total)
+static bool note_loading(void *ctx, uint64_t done, uint64_t total)
 {
     struct worker *w = ctx;
     worker_emit(w, &(struct event){.kind = EVENT_LOADING, .done = done, .total = total});
@@ -37,8 +34,7 @@ note_loading(void *ctx, uint64_t done, uint64_t total)
 }
 
 /* Where no context was asked for and the model's own does not fit, the largest that does is taken, and told. */
-static int
-choose_context(struct worker *w, struct engine_params *params, struct error *error)
+static int choose_context(struct worker *w, struct engine_params *params, struct error *error)
 {
     struct engine_plan plan;
     int rc = params->context ? 0 : engine_plan(&plan, params, error);
@@ -49,8 +45,7 @@ choose_context(struct worker *w, struct engine_params *params, struct error *err
     return 0;
 }
 
-static int
-open_engine(struct worker *w, struct error *error)
+static int open_engine(struct worker *w, struct error *error)
 {
     struct engine_params params = w->params.engine;
     params.progress = note_loading;
@@ -71,8 +66,7 @@ open_engine(struct worker *w, struct error *error)
 
 /* ------------------------------------------------------------------------------------------------- sessions */
 
-int
-worker_push_turn(struct worker *w, struct error *error)
+int worker_push_turn(struct worker *w, struct error *error)
 {
     if (w->n_turns == w->turn_capacity) {
         size_t capacity = w->turn_capacity ? w->turn_capacity * 2 : 16;
@@ -85,19 +79,20 @@ worker_push_turn(struct worker *w, struct error *error)
     return 0;
 }
 
-static int
-add_stored_turn(struct worker *w, const struct store_turn *t, bool same_model, struct error *error)
+static int add_stored_turn(struct worker *w, const struct store_turn *t, bool same_model, struct error *error)
 {
     int rc;
-    if (same_model && t->n_ids) rc = token_list_append(&w->prompt, t->ids, t->n_ids, error);
-    else if (t->role == STORE_USER) rc = prompt_question(w->engine, t->text, t->text_len, !w->n_turns, &w->prompt, error);
-    else rc = prompt_answer(w->engine, t->text, t->text_len, &w->prompt, error);
+    if (same_model && t->n_ids)
+        rc = token_list_append(&w->prompt, t->ids, t->n_ids, error);
+    else if (t->role == STORE_USER)
+        rc = prompt_question(w->engine, t->text, t->text_len, !w->n_turns, &w->prompt, error);
+    else
+        rc = prompt_answer(w->engine, t->text, t->text_len, &w->prompt, error);
     return rc ? rc : worker_push_turn(w, error);
 }
 
 /* Token ids are good for the model that made them; another one takes the words. */
-static int
-add_stored_turns(struct worker *w, struct error *error)
+static int add_stored_turns(struct worker *w, struct error *error)
 {
     struct store_session_list sessions = {0};
     struct store_turn_list turns = {0};
@@ -117,8 +112,7 @@ add_stored_turns(struct worker *w, struct error *error)
     return rc;
 }
 
-static int
-build_prompt(struct worker *w, const struct job *job, struct error *error)
+static int build_prompt(struct worker *w, const struct job *job, struct error *error)
 {
     w->session = job->session;
     w->prompt.count = w->prefix = w->n_turns = 0;
@@ -130,15 +124,15 @@ build_prompt(struct worker *w, const struct job *job, struct error *error)
     size_t context = engine_info(w->engine)->context;
     if (rc || w->prompt.count + 3 <= context) return rc;
     if (w->n_turns)
-        return error_set(error, ERROR_FIT, "The documents take %zu tokens, the conversation %zu, the context holds %zu.",
-                         w->prefix, w->prompt.count - w->prefix, context);
+        return error_set(error, ERROR_FIT,
+                         "The documents take %zu tokens, the conversation %zu, the context holds %zu.", w->prefix,
+                         w->prompt.count - w->prefix, context);
     return error_set(error, ERROR_FIT,
-                     "The documents take %zu tokens and the context holds %zu: give fewer, or a larger --ctx.", w->prefix,
-                     context);
+                     "The documents take %zu tokens and the context holds %zu: give fewer, or a larger --ctx.",
+                     w->prefix, context);
 }
 
-static void
-run_open(struct worker *w, const struct job *job)
+static void run_open(struct worker *w, const struct job *job)
 {
     struct error error;
     double began = worker_clock();
@@ -157,8 +151,7 @@ run_open(struct worker *w, const struct job *job)
 }
 
 /* An answer belongs to its question: an odd number of turns is rounded down. */
-static void
-run_rewind(struct worker *w, const struct job *job)
+static void run_rewind(struct worker *w, const struct job *job)
 {
     struct error error;
     size_t kept = job->n_turns / 2 * 2;
@@ -175,8 +168,7 @@ run_rewind(struct worker *w, const struct job *job)
     atomic_store(&w->length, w->prompt.count);
 }
 
-static void
-run_sampling(struct worker *w, const struct job *job)
+static void run_sampling(struct worker *w, const struct job *job)
 {
     struct error error;
     struct sampler *sampler = NULL;
@@ -190,8 +182,7 @@ run_sampling(struct worker *w, const struct job *job)
 
 /* ----------------------------------------------------------------------------------------------------- jobs */
 
-static void
-free_documents(struct worker_document *documents, size_t count)
+static void free_documents(struct worker_document *documents, size_t count)
 {
     for (size_t i = 0; documents && i < count; i++) {
         free((void *)(uintptr_t)documents[i].name); /* ours: copy_documents made them */
@@ -200,8 +191,7 @@ free_documents(struct worker_document *documents, size_t count)
     free(documents);
 }
 
-static void
-free_job(struct job *job)
+static void free_job(struct job *job)
 {
     if (!job) return;
     free_documents(job->documents, job->n_documents);
@@ -209,8 +199,7 @@ free_job(struct job *job)
     free(job);
 }
 
-static struct job *
-next_job(struct worker *w)
+static struct job *next_job(struct worker *w)
 {
     pthread_mutex_lock(&w->lock);
     while (!w->jobs && !w->stopping) pthread_cond_wait(&w->changed, &w->lock);
@@ -223,36 +212,47 @@ next_job(struct worker *w)
     return job;
 }
 
-static void
-run_job(struct worker *w, const struct job *job)
+static void run_job(struct worker *w, const struct job *job)
 {
     w->serial = job->serial;
     switch (job->kind) {
-    case JOB_OPEN: run_open(w, job); break;
-    case JOB_READ: worker_run_read(w); break;
-    case JOB_ASK: worker_run_ask(w, job); break;
-    case JOB_REWIND: run_rewind(w, job); break;
-    case JOB_SAMPLING: run_sampling(w, job); break;
+    case JOB_OPEN:
+        run_open(w, job);
+        break;
+    case JOB_READ:
+        worker_run_read(w);
+        break;
+    case JOB_ASK:
+        worker_run_ask(w, job);
+        break;
+    case JOB_REWIND:
+        run_rewind(w, job);
+        break;
+    case JOB_SAMPLING:
+        run_sampling(w, job);
+        break;
     }
 }
 
-static void *
-worker_main(void *ctx)
+static void *worker_main(void *ctx)
 {
     struct worker *w = ctx;
     struct error unopened = {0};
     int rc = open_engine(w, &unopened);
-    if (rc) worker_emit_error(w, &unopened);
-    else worker_emit_kind(w, EVENT_READY);
+    if (rc)
+        worker_emit_error(w, &unopened);
+    else
+        worker_emit_kind(w, EVENT_READY);
     for (struct job *job; (job = next_job(w)); free_job(job)) {
-        if (rc) worker_emit_error(w, &unopened);
-        else run_job(w, job);
+        if (rc)
+            worker_emit_error(w, &unopened);
+        else
+            run_job(w, job);
     }
     return NULL;
 }
 
-static int
-give_job(struct worker *w, const struct job *values, struct error *error)
+static int give_job(struct worker *w, const struct job *values, struct error *error)
 {
     struct job *job = malloc(sizeof *job);
     if (!job) {
@@ -271,8 +271,7 @@ give_job(struct worker *w, const struct job *values, struct error *error)
     return 0;
 }
 
-static char *
-copy_bytes(const char *bytes, size_t n)
+static char *copy_bytes(const char *bytes, size_t n)
 {
     char *copy = n < SIZE_MAX ? malloc(n + 1) : NULL;
     if (!copy) return NULL;
@@ -281,9 +280,8 @@ copy_bytes(const char *bytes, size_t n)
     return copy;
 }
 
-int
-worker_open(struct worker *w, int64_t session, const struct worker_document *documents, size_t count,
-            struct error *error)
+int worker_open(struct worker *w, int64_t session, const struct worker_document *documents, size_t count,
+                struct error *error)
 {
     struct job job = {.kind = JOB_OPEN, .session = session, .n_documents = count};
     job.documents = calloc(count + 1, sizeof *job.documents);
@@ -300,34 +298,29 @@ worker_open(struct worker *w, int64_t session, const struct worker_document *doc
     return error_set(error, ERROR_FAILED, "Out of memory.");
 }
 
-int
-worker_read(struct worker *w, struct error *error)
+int worker_read(struct worker *w, struct error *error)
 {
     return give_job(w, &(struct job){.kind = JOB_READ}, error);
 }
 
-int
-worker_ask(struct worker *w, const char *question, size_t len, struct error *error)
+int worker_ask(struct worker *w, const char *question, size_t len, struct error *error)
 {
     struct job job = {.kind = JOB_ASK, .text = copy_bytes(question, len), .len = len};
     return job.text ? give_job(w, &job, error) : error_set(error, ERROR_FAILED, "Out of memory.");
 }
 
-int
-worker_rewind(struct worker *w, size_t n_turns, struct error *error)
+int worker_rewind(struct worker *w, size_t n_turns, struct error *error)
 {
     return give_job(w, &(struct job){.kind = JOB_REWIND, .n_turns = n_turns}, error);
 }
 
-int
-worker_sampling(struct worker *w, const struct sample_params *sample, struct error *error)
+int worker_sampling(struct worker *w, const struct sample_params *sample, struct error *error)
 {
     return give_job(w, &(struct job){.kind = JOB_SAMPLING, .sample = *sample}, error);
 }
 
 /* What was given before is meant, also when the reading thread has not come to it yet. */
-void
-worker_cancel(struct worker *w)
+void worker_cancel(struct worker *w)
 {
     pthread_mutex_lock(&w->lock);
     atomic_store(&w->cancelled_to, w->last_serial);
@@ -336,8 +329,7 @@ worker_cancel(struct worker *w)
 
 /* ----------------------------------------------------------------------------------------------------- life */
 
-static void
-stop_saver(struct worker *w)
+static void stop_saver(struct worker *w)
 {
     if (!w->params.store) return;
     pthread_mutex_lock(&w->lock);
@@ -347,8 +339,7 @@ stop_saver(struct worker *w)
     pthread_join(w->saver, NULL);
 }
 
-static int
-start_threads(struct worker *w, struct error *error)
+static int start_threads(struct worker *w, struct error *error)
 {
     if (w->params.store && pthread_create(&w->saver, NULL, worker_saver_main, w))
         return error_set(error, ERROR_FAILED, "No thread could be started.");
@@ -357,8 +348,7 @@ start_threads(struct worker *w, struct error *error)
     return error_set(error, ERROR_FAILED, "No thread could be started.");
 }
 
-static void
-destroy(struct worker *w)
+static void destroy(struct worker *w)
 {
     while (w->jobs) {
         struct job *job = w->jobs;
@@ -378,8 +368,7 @@ destroy(struct worker *w)
     free(w);
 }
 
-int
-worker_start(struct worker **out, const struct worker_params *params, struct error *error)
+int worker_start(struct worker **out, const struct worker_params *params, struct error *error)
 {
     *out = NULL;
     struct worker *w = calloc(1, sizeof *w);
@@ -391,13 +380,14 @@ worker_start(struct worker **out, const struct worker_params *params, struct err
     w->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     int rc = w->event_fd < 0 ? error_set(error, ERROR_FAILED, "No eventfd: %s.", strerror(errno)) : 0;
     if (!rc) rc = start_threads(w, error);
-    if (rc) destroy(w);
-    else *out = w;
+    if (rc)
+        destroy(w);
+    else
+        *out = w;
     return rc;
 }
 
-void
-worker_stop(struct worker **worker)
+void worker_stop(struct worker **worker)
 {
     struct worker *w = *worker;
     if (!w) return;
@@ -412,14 +402,12 @@ worker_stop(struct worker **worker)
     destroy(w);
 }
 
-const struct engine *
-worker_engine(const struct worker *w)
+const struct engine *worker_engine(const struct worker *w)
 {
     return atomic_load(&w->engine);
 }
 
-size_t
-worker_length(const struct worker *w)
+size_t worker_length(const struct worker *w)
 {
     return atomic_load(&w->length);
 }

@@ -13,13 +13,12 @@
 
 struct reading {
     struct worker *worker;
-    double began, checkpoint; /* clock */
+    double began, checkpoint;      /* clock */
     size_t first, at, goal, total; /* tokens: where the reading began, where it is, this stretch's end, the whole */
     bool has_begun;
 };
 
-static void
-emit_reading(struct reading *r, enum event_kind kind, bool stopped)
+static void emit_reading(struct reading *r, enum event_kind kind, bool stopped)
 {
     double seconds = worker_clock() - r->began;
     double rate = seconds > 0 ? (double)(r->at - r->first) / seconds : 0;
@@ -32,8 +31,7 @@ emit_reading(struct reading *r, enum event_kind kind, bool stopped)
                                            .stopped = stopped});
 }
 
-static bool
-note_progress(void *ctx, size_t done, size_t total)
+static bool note_progress(void *ctx, size_t done, size_t total)
 {
     struct reading *r = ctx;
     if (!r->has_begun) r->first = r->goal - total;
@@ -45,8 +43,7 @@ note_progress(void *ctx, size_t done, size_t total)
 }
 
 /* One stretch up to r->goal, or to where a checkpoint is due. */
-static int
-read_stretch(struct reading *r, struct error *error)
+static int read_stretch(struct reading *r, struct error *error)
 {
     struct worker *w = r->worker;
     struct eval_hooks hooks = {.progress = note_progress, .ctx = r};
@@ -63,8 +60,7 @@ read_stretch(struct reading *r, struct error *error)
 }
 
 /* The timeline's goals are the checkpoints, the end of the documents and the end of the prompt. */
-static size_t
-next_goal(const struct worker *w, size_t at)
+static size_t next_goal(const struct worker *w, size_t at)
 {
     size_t goal = (at / WORKER_CHECKPOINT_TOKENS + 1) * WORKER_CHECKPOINT_TOKENS;
     if (at < w->prefix && goal > w->prefix) goal = w->prefix;
@@ -73,8 +69,7 @@ next_goal(const struct worker *w, size_t at)
 
 /* Makes the timeline stand at the whole prompt, restoring and reading what it takes. A session that finds all of it
  * stored by others still gets a state of its own, lest it goes with them. */
-static int
-read_prompt(struct worker *w, struct reading *r, struct error *error)
+static int read_prompt(struct worker *w, struct reading *r, struct error *error)
 {
     *r = (struct reading){.worker = w, .began = worker_clock(), .checkpoint = worker_clock(), .total = w->prompt.count};
     int rc = worker_restore(w, error);
@@ -93,15 +88,16 @@ read_prompt(struct worker *w, struct reading *r, struct error *error)
     return rc;
 }
 
-void
-worker_run_read(struct worker *w)
+void worker_run_read(struct worker *w)
 {
     struct reading r;
     struct error error;
     worker_hold_saved(w);
     int rc = read_prompt(w, &r, &error);
-    if (rc && rc != ERROR_CANCELLED) worker_emit_error(w, &error);
-    else emit_reading(&r, EVENT_READ, rc == ERROR_CANCELLED);
+    if (rc && rc != ERROR_CANCELLED)
+        worker_emit_error(w, &error);
+    else
+        emit_reading(&r, EVENT_READ, rc == ERROR_CANCELLED);
     worker_release_saved(w);
 }
 
@@ -118,8 +114,7 @@ struct answer {
     bool stopped, is_cut; /* by the user; by a limit */
 };
 
-static int
-add_text(struct answer *a, const char *bytes, size_t n, struct error *error)
+static int add_text(struct answer *a, const char *bytes, size_t n, struct error *error)
 {
     if (!n) return 0;
     if (a->len + n > a->capacity) {
@@ -140,8 +135,7 @@ add_text(struct answer *a, const char *bytes, size_t n, struct error *error)
     return 0;
 }
 
-static int
-add_token(struct answer *a, uint32_t id, struct error *error)
+static int add_token(struct answer *a, uint32_t id, struct error *error)
 {
     size_t n;
     const char *bytes = engine_token_bytes(a->worker->engine, id, &n);
@@ -154,8 +148,7 @@ add_token(struct answer *a, uint32_t id, struct error *error)
 }
 
 /* How many tokens the answer may take: the asked number, or what the context leaves for it and its end. */
-static size_t
-answer_room(const struct worker *w, bool *is_context)
+static size_t answer_room(const struct worker *w, bool *is_context)
 {
     size_t context = engine_info(w->engine)->context, length = timeline_length(w->timeline) + 1;
     size_t most = w->params.most_answer_tokens ? w->params.most_answer_tokens : 1024;
@@ -164,8 +157,7 @@ answer_room(const struct worker *w, bool *is_context)
     return room < most ? room : most;
 }
 
-static int
-sample_answer(struct answer *a, struct error *error)
+static int sample_answer(struct answer *a, struct error *error)
 {
     struct worker *w = a->worker;
     bool is_context;
@@ -191,8 +183,7 @@ sample_answer(struct answer *a, struct error *error)
 
 /* ------------------------------------------------------------------------------------------------ keeping */
 
-static struct answer_stats
-stats_of(const struct answer *a)
+static struct answer_stats stats_of(const struct answer *a)
 {
     double now = worker_clock();
     return (struct answer_stats){
@@ -205,8 +196,7 @@ stats_of(const struct answer *a)
     };
 }
 
-static void
-describe_answer(const struct answer *a, const struct answer_stats *s, struct json *j)
+static void describe_answer(const struct answer *a, const struct answer_stats *s, struct json *j)
 {
     json_open(j, NULL, '{');
     json_bool(j, "stopped", a->stopped);
@@ -220,8 +210,7 @@ describe_answer(const struct answer *a, const struct answer_stats *s, struct jso
 }
 
 /* The turns join the prompt, their tokens the timeline, and both go to the store in one transaction. */
-static int
-keep_answer(struct answer *a, const struct job *job, const struct answer_stats *stats, struct error *error)
+static int keep_answer(struct answer *a, const struct job *job, const struct answer_stats *stats, struct error *error)
 {
     struct worker *w = a->worker;
     struct json meta = {0};
@@ -234,8 +223,16 @@ keep_answer(struct answer *a, const struct job *job, const struct answer_stats *
     if (!rc) rc = worker_push_turn(w, error);
     if (!rc) rc = timeline_sync(w->timeline, w->prompt.ids, w->prompt.count, NULL, NULL, error);
     struct store_turn turns[2] = {
-        {.role = STORE_USER, .text = job->text, .text_len = job->len, .ids = a->question.ids, .n_ids = a->question.count},
-        {.role = STORE_ASSISTANT, .text = a->text, .text_len = a->len, .meta = meta_text, .ids = a->tokens.ids,
+        {.role = STORE_USER,
+         .text = job->text,
+         .text_len = job->len,
+         .ids = a->question.ids,
+         .n_ids = a->question.count},
+        {.role = STORE_ASSISTANT,
+         .text = a->text,
+         .text_len = a->len,
+         .meta = meta_text,
+         .ids = a->tokens.ids,
          .n_ids = a->tokens.count},
     };
     if (!rc) {
@@ -247,16 +244,14 @@ keep_answer(struct answer *a, const struct job *job, const struct answer_stats *
     return rc;
 }
 
-static bool
-note_question(void *ctx, size_t done, size_t total)
+static bool note_question(void *ctx, size_t done, size_t total)
 {
     (void)done;
     (void)total;
     return !worker_is_cancelled(ctx);
 }
 
-static int
-read_question(struct answer *a, const struct job *job, struct error *error)
+static int read_question(struct answer *a, const struct job *job, struct error *error)
 {
     struct worker *w = a->worker;
     size_t context = engine_info(w->engine)->context;
@@ -277,8 +272,7 @@ read_question(struct answer *a, const struct job *job, struct error *error)
     return rc;
 }
 
-void
-worker_run_ask(struct worker *w, const struct job *job)
+void worker_run_ask(struct worker *w, const struct job *job)
 {
     struct answer a = {.worker = w, .began = worker_clock()};
     struct error error;

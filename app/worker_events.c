@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Events on their way to the foreground: a list under the worker's lock, and an eventfd that is readable while it is not
- * empty. Readings not yet fetched are replaced by the newest, so that a slow screen lags by one at most.
+ * Events on their way to the foreground: a list under the worker's lock, and an eventfd that is readable while it is
+ * not empty. Readings not yet fetched are replaced by the newest, so that a slow screen lags by one at most.
  */
 #include <errno.h>
 #include <poll.h>
@@ -12,28 +12,27 @@
 
 #include "app/worker_internal.h"
 
-void
-event_free(struct event *e)
+void event_free(struct event *e)
 {
     free(e->text);
     *e = (struct event){0};
 }
 
 /* Called with the lock held. */
-static void
-append_event(struct worker *w, struct event_node *node)
+static void append_event(struct worker *w, struct event_node *node)
 {
     node->next = NULL;
-    if (w->last_event) w->last_event->next = node;
-    else w->events = node;
+    if (w->last_event)
+        w->last_event->next = node;
+    else
+        w->events = node;
     w->last_event = node;
     uint64_t one = 1;
     ssize_t ignored = write(w->event_fd, &one, sizeof one);
     (void)ignored;
 }
 
-static void
-append_spare(struct worker *w)
+static void append_spare(struct worker *w)
 {
     if (w->spare_used) return;
     w->spare_used = true;
@@ -42,8 +41,7 @@ append_spare(struct worker *w)
     append_event(w, &w->spare);
 }
 
-static bool
-replace_reading(struct worker *w, const struct event *e)
+static bool replace_reading(struct worker *w, const struct event *e)
 {
     bool is_progress = e->kind == EVENT_READING || e->kind == EVENT_LOADING;
     if (!is_progress || !w->last_event || w->last_event->event.kind != e->kind) return false;
@@ -51,8 +49,7 @@ replace_reading(struct worker *w, const struct event *e)
     return true;
 }
 
-void
-worker_emit(struct worker *w, struct event *e)
+void worker_emit(struct worker *w, struct event *e)
 {
     pthread_mutex_lock(&w->lock);
     bool replaced = replace_reading(w, e);
@@ -68,20 +65,17 @@ worker_emit(struct worker *w, struct event *e)
     *e = (struct event){0};
 }
 
-void
-worker_emit_kind(struct worker *w, enum event_kind kind)
+void worker_emit_kind(struct worker *w, enum event_kind kind)
 {
     worker_emit(w, &(struct event){.kind = kind});
 }
 
-void
-worker_emit_error(struct worker *w, const struct error *error)
+void worker_emit_error(struct worker *w, const struct error *error)
 {
     worker_emit(w, &(struct event){.kind = EVENT_ERROR, .error = *error});
 }
 
-void
-worker_note(struct worker *w, enum error_code code, const char *format, ...)
+void worker_note(struct worker *w, enum error_code code, const char *format, ...)
 {
     struct event e = {.kind = EVENT_NOTE, .error.code = code};
     va_list args;
@@ -93,8 +87,7 @@ worker_note(struct worker *w, enum error_code code, const char *format, ...)
     worker_emit(w, &e);
 }
 
-static bool
-take_event(struct worker *w, struct event *out)
+static bool take_event(struct worker *w, struct event *out)
 {
     pthread_mutex_lock(&w->lock);
     struct event_node *node = w->events;
@@ -102,8 +95,10 @@ take_event(struct worker *w, struct event *out)
         *out = node->event;
         w->events = node->next;
         if (!w->events) w->last_event = NULL;
-        if (node == &w->spare) w->spare_used = false;
-        else free(node);
+        if (node == &w->spare)
+            w->spare_used = false;
+        else
+            free(node);
     }
     uint64_t count;
     if (!w->events && read(w->event_fd, &count, sizeof count) < 0) errno = 0; /* empty already */
@@ -111,8 +106,7 @@ take_event(struct worker *w, struct event *out)
     return node != NULL;
 }
 
-bool
-worker_event(struct worker *w, struct event *out, int timeout_ms)
+bool worker_event(struct worker *w, struct event *out, int timeout_ms)
 {
     double until = worker_clock() + timeout_ms * 1e-3;
     while (!take_event(w, out)) {
@@ -126,14 +120,12 @@ worker_event(struct worker *w, struct event *out, int timeout_ms)
     return true;
 }
 
-int
-worker_fd(const struct worker *w)
+int worker_fd(const struct worker *w)
 {
     return w->event_fd;
 }
 
-void
-worker_events_free(struct worker *w)
+void worker_events_free(struct worker *w)
 {
     struct event e;
     while (take_event(w, &e)) event_free(&e);

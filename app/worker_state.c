@@ -13,16 +13,14 @@ static_assert(STATE_SEGMENT == STORE_SEGMENT, "a row segment is the same for eng
 
 /* ------------------------------------------------------------------------------------------------- marks */
 
-static size_t
-common_length(const uint32_t *a, size_t n_a, const uint32_t *b, size_t n_b)
+static size_t common_length(const uint32_t *a, size_t n_a, const uint32_t *b, size_t n_b)
 {
     size_t n = n_a < n_b ? n_a : n_b, i = 0;
     while (i < n && a[i] == b[i]) i++;
     return i;
 }
 
-size_t
-worker_reusable(const struct worker *w, const uint32_t *ids, size_t count)
+size_t worker_reusable(const struct worker *w, const uint32_t *ids, size_t count)
 {
     size_t length = timeline_length(w->timeline), best = 0;
     size_t common = common_length(timeline_tokens(w->timeline), length, ids, count);
@@ -32,8 +30,7 @@ worker_reusable(const struct worker *w, const uint32_t *ids, size_t count)
     return best;
 }
 
-void
-worker_diverge(struct worker *w, size_t common)
+void worker_diverge(struct worker *w, size_t common)
 {
     size_t kept = 0;
     for (size_t i = 0; i < w->n_marks; i++)
@@ -42,8 +39,7 @@ worker_diverge(struct worker *w, size_t common)
     if (w->saved_segments > common / STORE_SEGMENT) w->saved_segments = common / STORE_SEGMENT;
 }
 
-void
-worker_mark(struct worker *w)
+void worker_mark(struct worker *w)
 {
     size_t length = timeline_length(w->timeline);
     for (size_t i = 0; i < w->n_marks; i++)
@@ -61,23 +57,20 @@ struct loading {
     struct restore *restore;
 };
 
-static int
-load_rows(void *ctx, const void *bytes, size_t size, struct error *error)
+static int load_rows(void *ctx, const void *bytes, size_t size, struct error *error)
 {
     struct loading *l = ctx;
     if (worker_is_cancelled(l->worker)) return error_set(error, ERROR_CANCELLED, "Stopped.");
     return restore_rows(l->restore, bytes, size, error);
 }
 
-static int
-load_snapshot(void *ctx, const void *bytes, size_t size, struct error *error)
+static int load_snapshot(void *ctx, const void *bytes, size_t size, struct error *error)
 {
     struct loading *l = ctx;
     return restore_snapshot(l->restore, bytes, size, error);
 }
 
-static int
-load_timeline(struct worker *w, size_t position, struct timeline **out, struct error *error)
+static int load_timeline(struct worker *w, size_t position, struct timeline **out, struct error *error)
 {
     struct loading l = {.worker = w};
     const struct engine_info *info = engine_info(w->engine);
@@ -85,14 +78,15 @@ load_timeline(struct worker *w, size_t position, struct timeline **out, struct e
     if (rc) return rc;
     struct store_load callbacks = {.rows = load_rows, .snapshot = load_snapshot, .ctx = &l};
     rc = store_load(w->params.store, info->state_key, w->prompt.ids, position, &callbacks, error);
-    if (rc) restore_abort(&l.restore);
-    else rc = restore_finish(&l.restore, out, error);
+    if (rc)
+        restore_abort(&l.restore);
+    else
+        rc = restore_finish(&l.restore, out, error);
     return rc;
 }
 
 /* Where memory holds only one timeline, the old one makes room. */
-static int
-load_timeline_or_make_room(struct worker *w, size_t position, struct timeline **out, struct error *error)
+static int load_timeline_or_make_room(struct worker *w, size_t position, struct timeline **out, struct error *error)
 {
     int rc = load_timeline(w, position, out, error);
     if (rc != ERROR_FIT) return rc;
@@ -105,15 +99,13 @@ load_timeline_or_make_room(struct worker *w, size_t position, struct timeline **
     return timeline_create(&w->timeline, w->engine, &again) ? error_set(error, again.code, "%s", again.text) : rc;
 }
 
-static int
-find_prefix(struct worker *w, size_t limit, size_t *position, struct error *error)
+static int find_prefix(struct worker *w, size_t limit, size_t *position, struct error *error)
 {
     *position = 0;
     return store_find_prefix(w->params.store, engine_info(w->engine)->state_key, w->prompt.ids, limit, position, error);
 }
 
-int
-worker_restore(struct worker *w, struct error *error)
+int worker_restore(struct worker *w, struct error *error)
 {
     size_t count = w->prompt.count, have = worker_reusable(w, w->prompt.ids, count), position = 0;
     if (!w->params.store || have == count) return 0;
@@ -143,8 +135,7 @@ worker_restore(struct worker *w, struct error *error)
 
 /* -------------------------------------------------------------------------------------------------- save */
 
-static void
-free_save(struct store_save *s)
+static void free_save(struct store_save *s)
 {
     for (size_t i = 0; i < s->n_rows; i++) free(s->rows[i].data);
     free(s->rows);
@@ -153,8 +144,7 @@ free_save(struct store_save *s)
     free(s->ids);
 }
 
-static int
-take_rows(struct worker *w, size_t first, size_t count, struct store_blob *out, struct error *error)
+static int take_rows(struct worker *w, size_t first, size_t count, struct store_blob *out, struct error *error)
 {
     struct blob blob = {0};
     int rc = timeline_save_rows(w->timeline, first, count, &blob, error);
@@ -162,8 +152,7 @@ take_rows(struct worker *w, size_t first, size_t count, struct store_blob *out, 
     return rc;
 }
 
-static int
-fill_save(struct worker *w, struct store_save *s, struct error *error)
+static int fill_save(struct worker *w, struct store_save *s, struct error *error)
 {
     size_t full = s->count / STORE_SEGMENT, tail = s->count % STORE_SEGMENT;
     s->ids = malloc((s->count + 1) * sizeof *s->ids);
@@ -181,8 +170,7 @@ fill_save(struct worker *w, struct store_save *s, struct error *error)
 }
 
 /* Rows that are stored already need not be brought again, whatever became of the snapshots. */
-void
-worker_count_stored(struct worker *w)
+void worker_count_stored(struct worker *w)
 {
     size_t present = 0;
     struct error error;
@@ -193,8 +181,7 @@ worker_count_stored(struct worker *w)
     w->saved_segments = present;
 }
 
-static void
-count_save(struct worker *w)
+static void count_save(struct worker *w)
 {
     pthread_mutex_lock(&w->lock);
     w->saves_queued++;
@@ -202,8 +189,7 @@ count_save(struct worker *w)
     pthread_mutex_unlock(&w->lock);
 }
 
-void
-worker_save(struct worker *w, const struct worker_save *what)
+void worker_save(struct worker *w, const struct worker_save *what)
 {
     if (!w->params.store || !timeline_length(w->timeline)) return;
     const struct engine_info *info = engine_info(w->engine);
@@ -221,8 +207,10 @@ worker_save(struct worker *w, const struct worker_save *what)
     memcpy(save.model, info->state_key, STORE_KEY);
     struct error error;
     int rc = fill_save(w, &save, &error);
-    if (rc) free_save(&save);
-    else rc = store_queue_save(w->params.store, &save, &error);
+    if (rc)
+        free_save(&save);
+    else
+        rc = store_queue_save(w->params.store, &save, &error);
     if (rc) {
         atomic_store(&w->save_failed, true);
         worker_note(w, error.code, "What was read could not be kept: %.400s", error.text);
@@ -235,24 +223,21 @@ worker_save(struct worker *w, const struct worker_save *what)
 
 /* ------------------------------------------------------------------------------------------------- saver */
 
-void
-worker_wait_saved(struct worker *w)
+void worker_wait_saved(struct worker *w)
 {
     pthread_mutex_lock(&w->lock);
     while (w->saves_done < w->saves_queued) pthread_cond_wait(&w->changed, &w->lock);
     pthread_mutex_unlock(&w->lock);
 }
 
-void
-worker_hold_saved(struct worker *w)
+void worker_hold_saved(struct worker *w)
 {
     pthread_mutex_lock(&w->lock);
     w->holds_saved_event = true;
     pthread_mutex_unlock(&w->lock);
 }
 
-void
-worker_release_saved(struct worker *w)
+void worker_release_saved(struct worker *w)
 {
     pthread_mutex_lock(&w->lock);
     w->holds_saved_event = false;
@@ -261,8 +246,7 @@ worker_release_saved(struct worker *w)
     pthread_mutex_unlock(&w->lock);
 }
 
-static void
-keep_within_limit(struct worker *w)
+static void keep_within_limit(struct worker *w)
 {
     struct store_usage usage;
     struct error error;
@@ -273,13 +257,14 @@ keep_within_limit(struct worker *w)
     if (store_evict(w->params.store, w->params.store_max, &freed, &lost, &error))
         worker_note(w, error.code, "Old states could not be removed: %.400s", error.text);
     else if (lost)
-        worker_note(w, ERROR_NONE, "%zu sessions lost their last stored state to make room (--store-max); they will be "
-                                   "read again when opened.", lost);
+        worker_note(w, ERROR_NONE,
+                    "%zu sessions lost their last stored state to make room (--store-max); they will be "
+                    "read again when opened.",
+                    lost);
 }
 
 /* Waits for the queue; what it learns it tells. true: all is on disk. */
-static bool
-flush_saves(struct worker *w)
+static bool flush_saves(struct worker *w)
 {
     struct error error;
     if (store_queue_flush(w->params.store, &error)) {
@@ -291,8 +276,7 @@ flush_saves(struct worker *w)
     return !atomic_load(&w->save_failed);
 }
 
-void *
-worker_saver_main(void *ctx)
+void *worker_saver_main(void *ctx)
 {
     struct worker *w = ctx;
     pthread_mutex_lock(&w->lock);

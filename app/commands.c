@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The table of subcommands. A new command is a file, a prototype in commands.h and a row here.
+ */
+#include "app/commands.h"
+
+#include <stddef.h>
+#include <string.h>
+
+const struct command commands[] = {
+    {"ask", cmd_ask, "answer one question over documents on stdout"},
+    {"ingest", cmd_ingest, "read documents now, ask later"},
+    {"sessions", cmd_sessions, "list, show, rename, fork, remove, export what is kept; check and repair it"},
+    {"devices", cmd_devices, "what there is to compute on"},
+    {"bench", cmd_bench, "tokens a second, reading and answering"},
+    {"quantize", cmd_quantize, "a model file into a smaller type"},
+    {"logits", cmd_logits, "what a model computes for given tokens, for checking us"},
+    {NULL, NULL, NULL},
+};
+
+const struct command *command_find(const char *name)
+{
+    for (const struct command *c = commands; c->name; c++)
+        if (!strcmp(c->name, name)) return c;
+    return NULL;
+}
