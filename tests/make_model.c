@@ -213,7 +213,7 @@ static void byte_text(unsigned byte, char out[8])
 }
 
 struct vocabulary {
-    char (*text)[24];
+    char (*text)[32];
     struct gguf_string *tokens;
     int32_t *types;
     char merge_text[PAIRS][4];
