@@ -38,12 +38,12 @@ void store_close(struct store **); /* finishes the queue first */
 
 struct store_document {
     int64_t id;
-    uint8_t hash[32];  /* SHA-256 of text: the document's identity; the same text is stored once */
-    char *path;        /* where it was read, absolute */
+    uint8_t hash[32]; /* SHA-256 of text: the document's identity; the same text is stored once */
+    char *path;       /* where it was read, absolute */
     char *title;
-    char *text;        /* clean UTF-8 */
+    char *text; /* clean UTF-8 */
     size_t text_len;
-    char *places;      /* opaque to the store (app/doc.h encodes pages, chapters, paths, lines); may be NULL */
+    char *places; /* opaque to the store (app/doc.h encodes pages, chapters, paths, lines); may be NULL */
     size_t places_len;
     int64_t mtime, size; /* of the file, to notice a change cheaply */
 };
@@ -58,9 +58,9 @@ void store_document_free(struct store_document *);
 struct store_session {
     int64_t id;
     char *name;
-    int64_t created, used;       /* unix seconds */
-    int64_t parent;              /* the session it was forked from, 0 = none */
-    uint8_t model[STORE_KEY];    /* state key it was last used with */
+    int64_t created, used;    /* unix seconds */
+    int64_t parent;           /* the session it was forked from, 0 = none */
+    uint8_t model[STORE_KEY]; /* state key it was last used with */
     char *model_name;
     uint64_t n_documents, n_turns, n_tokens;
     uint64_t bytes_shared, bytes_own; /* stored state reachable from it: also used by others, and by it alone */
@@ -71,8 +71,8 @@ struct store_turn {
     enum store_role role;
     char *text;
     size_t text_len;
-    char *meta;            /* JSON of app (citations, speed, stopped); may be NULL */
-    uint32_t *ids;         /* the turn's exact tokens, so that a reopened session never tokenises anew */
+    char *meta;    /* JSON of app (citations, speed, stopped); may be NULL */
+    uint32_t *ids; /* the turn's exact tokens, so that a reopened session never tokenises anew */
     size_t n_ids;
     int64_t created;
 };
@@ -89,7 +89,7 @@ int store_session_create(struct store *, const char *name, const int64_t *docume
                          struct error *);
 int store_session_list(struct store *, struct store_session_list *out, struct error *);
 void store_session_list_free(struct store_session_list *);
-int store_session_get(struct store *, int64_t id, struct store_session_list *out, struct error *); /* 1 item */
+int store_session_get(struct store *, int64_t id, struct store_session_list *out, struct error *);     /* 1 item */
 int store_session_documents(struct store *, int64_t id, int64_t **ids, size_t *count, struct error *); /* free(ids) */
 int store_session_add_document(struct store *, int64_t id, int64_t document, struct error *);
 int store_session_rename(struct store *, int64_t id, const char *name, struct error *);
@@ -135,16 +135,16 @@ struct store_blob {
 };
 struct store_save {
     uint8_t model[STORE_KEY];
-    uint32_t *ids;           /* the whole prefix up to the snapshot; taken over */
+    uint32_t *ids; /* the whole prefix up to the snapshot; taken over */
     size_t count;
     size_t first_segment;    /* index of the first row segment brought */
     struct store_blob *rows; /* [n_rows], full segments first_segment ...; taken over, the array too */
     size_t n_rows;
     struct store_blob tail;     /* rows of the last count % STORE_SEGMENT tokens; empty when there are none */
     struct store_blob snapshot; /* empty: rows only */
-    bool keep;               /* a session's own point (turn, end of document): evicted last; else a checkpoint on the way */
-    int64_t session;         /* 0 = none: the state belongs to no session yet */
-    const char *model_name;  /* copied */
+    bool keep;       /* a session's own point (turn, end of document): evicted last; else a checkpoint on the way */
+    int64_t session; /* 0 = none: the state belongs to no session yet */
+    const char *model_name;   /* copied */
     struct store_turn *turns; /* [n_turns] appended to the session in the same transaction; deep-copied */
     size_t n_turns;
 };
