@@ -8,6 +8,7 @@
 #include "quant/formats.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 enum { LEN = 32, NIBBLES = 16 };
@@ -49,12 +50,17 @@ static void encode_step(const float *in, const float *importance, int middle, ui
 /* Stores d and m and gives the levels 0..most. */
 static void encode_line(const float *in, const float *importance, int most, uint8_t *d_at, uint8_t *level)
 {
+    const struct fit_line zero = {0, 0};
     float x[LEN], w[LEN];
+    uint8_t none[LEN];
     fit_clean(in, importance, x, w, LEN);
     struct fit_line line = fit_affine(x, w, LEN, most, 1, level);
     line.d = half_put(d_at, line.d);
-    line.m = -half_put(d_at + 2, -line.m);
-    fit_line_levels(x, w, LEN, line, most, level);
+    line.m = -half_put(d_at + 2, fminf(fmaxf(-line.m, -65504), 65504));
+    /* Among the least halves, rounding d and m can cost more than all the weights are worth. */
+    if (fit_line_levels(x, w, LEN, line, most, level) <= fit_line_levels(x, w, LEN, zero, most, none)) return;
+    memset(d_at, 0, 4);
+    memset(level, 0, LEN);
 }
 
 static void q4_0_decode(const void *blocks, float *out, size_t n)

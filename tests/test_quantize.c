@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The quantizer: fallbacks, mixes, and whole files rewritten: names, shapes and metadata stay, weights stay near, what
+ * must be F32 is F32; dry runs, overrides, cancelling, replacing a file by itself.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "quant/quantize.h"
+#include "tests/make_model.h"
+
+static char folder[] = "/tmp/lectern-quantize-XXXXXX";
+static char in_path[64], out_path[64];
+
+static int make_inputs(void **state)
+{
+    (void)state;
+    struct error error;
+    struct test_model m = {.preset = "tiny", .seed = 3};
+    if (!mkdtemp(folder)) return -1;
+    snprintf(in_path, sizeof in_path, "%s/in.gguf", folder);
+    snprintf(out_path, sizeof out_path, "%s/out.gguf", folder);
+    return test_model_write(in_path, &m, &error);
+}
+
+static int remove_inputs(void **state)
+{
+    (void)state;
+    unlink(in_path);
+    unlink(out_path);
+    return rmdir(folder);
+}
+
+static void test_short_rows_fall_back(void **state)
+{
+    (void)state;
+    static const struct {
+        enum quant_type wanted;
+        uint64_t row;
+        enum quant_type got;
+    } rows[] = {
+        {QUANT_Q4_K, 512, QUANT_Q4_K},    {QUANT_Q4_K, 128, QUANT_Q5_0},   {QUANT_Q5_K, 128, QUANT_Q5_1},
+        {QUANT_Q6_K, 96, QUANT_Q8_0},     {QUANT_Q2_K, 128, QUANT_IQ4_NL}, {QUANT_Q3_K, 800, QUANT_IQ4_NL},
+        {QUANT_IQ4_XS, 64, QUANT_IQ4_NL}, {QUANT_TQ1_0, 32, QUANT_IQ4_NL}, {QUANT_Q4_K, 100, QUANT_F16},
+        {QUANT_Q8_0, 100, QUANT_F16},     {QUANT_Q8_0, 96, QUANT_Q8_0},    {QUANT_F32, 7, QUANT_F32},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_int_equal(quantize_fallback(quant_format((uint32_t)rows[i].wanted), rows[i].row)->type, rows[i].got);
+}
+
+static enum quant_type chosen(const char *mix, const char *name, uint64_t rows)
+{
+    struct gguf_tensor t = {.name = {name, strlen(name)}, .ne = {256, rows, 1, 1}};
+    return quantize_choose(quantize_mix_named(mix), &t, 16)->type;
+}
+
+static void test_mixes_choose(void **state)
+{
+    (void)state;
+    assert_null(quantize_mix_named("Q9_Z"));
+    for (size_t i = 0; quantize_mix_name(i); i++) assert_non_null(quantize_mix_named(quantize_mix_name(i)));
+    assert_int_equal(chosen("q4_k_m", "blk.0.ffn_up_exps.weight", 8), QUANT_Q4_K);
+    assert_int_equal(chosen("Q4_K_M", "blk.0.ffn_down_exps.weight", 8), QUANT_Q6_K);
+    assert_int_equal(chosen("Q4_K_M", "blk.2.ffn_down_exps.weight", 8), QUANT_Q4_K);
+    assert_int_equal(chosen("Q4_K_M", "blk.4.attn_v.weight", 8), QUANT_Q6_K);
+    assert_int_equal(chosen("Q4_K_M", "blk.15.attn_v.weight", 8), QUANT_Q6_K);
+    assert_int_equal(chosen("Q4_K_M", "output.weight", 8), QUANT_Q6_K);
+    assert_int_equal(chosen("Q2_K", "blk.3.attn_output.weight", 8), QUANT_Q3_K);
+    assert_int_equal(chosen("MXFP4_MOE", "blk.3.ffn_up_exps.weight", 8), QUANT_MXFP4);
+    assert_int_equal(chosen("MXFP4_MOE", "blk.3.ffn_up_shexp.weight", 8), QUANT_Q8_0);
+    static const char *const kept[] = {"blk.1.ssm_conv1d_q.weight", "blk.1.ssm_a", "blk.1.ssm_dt.bias",
+                                       "blk.1.exp_probs_b.bias", "blk.1.ffn_gate_inp.weight"};
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) assert_int_equal(chosen("Q4_K_M", kept[i], 8), QUANT_F32);
+    assert_int_equal(chosen("Q4_K_M", "output_norm.weight", 1), QUANT_F32);
+}
+
+/* Relative squared distance of two tensors' weights. */
+static double distance(const struct gguf_tensor *a, const struct gguf_tensor *b)
+{
+    size_t n = (size_t)(a->ne[0] * a->ne[1] * a->ne[2] * a->ne[3]);
+    float *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y);
+    double off = 0, all = 0;
+    assert_true(x && y);
+    a->format->decode(a->data, x, n);
+    b->format->decode(b->data, y, n);
+    for (size_t i = 0; i < n; i++) {
+        off += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+        all += (double)x[i] * x[i];
+    }
+    free(x);
+    free(y);
+    return off / all;
+}
+
+static void compare(const struct gguf *a, const struct gguf *b, const struct quantize_params *p, double most)
+{
+    uint32_t layers = quantize_layers(a), n;
+    assert_int_equal(gguf_tensor_count(a), gguf_tensor_count(b));
+    for (size_t i = 0; i < gguf_tensor_count(a); i++) {
+        const struct gguf_tensor *x = gguf_tensor_at(a, i), *y = gguf_tensor_at(b, i);
+        assert_int_equal(x->name.len, y->name.len);
+        assert_memory_equal(x->name.bytes, y->name.bytes, x->name.len);
+        assert_memory_equal(x->ne, y->ne, sizeof x->ne);
+        if (!p->n_overrides)
+            assert_ptr_equal(y->format, quantize_fallback(quantize_choose(p->mix, x, layers), x->ne[0]));
+        if (quantize_keeps_f32(x)) assert_memory_equal(x->data, y->data, x->bytes);
+        assert_true(distance(x, y) <= most);
+    }
+    for (size_t i = 0; i < gguf_value_count(a); i++) {
+        const struct gguf_value *v = gguf_value_at(a, i);
+        char key[128];
+        snprintf(key, sizeof key, "%.*s", (int)v->key.len, v->key.bytes);
+        const struct gguf_value *w = gguf_find(b, key);
+        assert_true(w && w->kind == v->kind && w->bytes == v->bytes);
+        assert_memory_equal(w->data, v->data, v->bytes);
+    }
+    assert_true(gguf_get_u32(b, "general.file_type", &n) && n == quantize_mix_file_type(p->mix));
+}
+
+static struct quantize_result quantize(struct quantize_params p, double most)
+{
+    struct error error;
+    struct gguf *a, *b;
+    struct quantize_result result, dry;
+    p.in = p.in ? p.in : in_path;
+    p.out = out_path;
+    if (quantize_model(&p, &result, &error)) fail_msg("%s", error.text);
+    assert_int_equal(gguf_open(&a, p.in, &error), 0);
+    assert_int_equal(gguf_open(&b, p.out, &error), 0);
+    if (p.in != out_path) compare(a, b, &p, most);
+    assert_int_equal(result.out_bytes, gguf_tensor_bytes(b));
+    p.dry_run = true;
+    p.out = "/nonexistent/never-written.gguf";
+    if (p.in != out_path) {
+        assert_int_equal(quantize_model(&p, &dry, &error), 0);
+        assert_memory_equal(&dry, &result, sizeof dry);
+    }
+    gguf_close(&a);
+    gguf_close(&b);
+    return result;
+}
+
+static void test_models_are_rewritten(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *mix;
+        double most;
+    } mixes[] = {{"F16", 1e-6}, {"Q8_0", 5e-5}, {"Q6_K", 4e-4}, {"Q4_K_M", 7e-3}, {"Q2_K", 0.08}, {"MXFP4_MOE", 0.02}};
+    uint64_t last = UINT64_MAX;
+    for (size_t i = 0; i < sizeof mixes / sizeof mixes[0]; i++) {
+        struct quantize_params p = {.mix = quantize_mix_named(mixes[i].mix), .threads = (uint32_t)(1 + i % 3)};
+        uint64_t bytes = quantize(p, mixes[i].most).out_bytes;
+        if (i < 5) assert_true(bytes < last);
+        last = bytes;
+    }
+}
+
+static void test_threads_change_nothing(void **state)
+{
+    (void)state;
+    size_t bytes[2];
+    unsigned char *files[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        quantize((struct quantize_params){.mix = quantize_mix_named("Q3_K_M"), .threads = 1 + 2 * i}, 0.03);
+        FILE *f = fopen(out_path, "rb");
+        assert_non_null(f);
+        files[i] = malloc(8u << 20);
+        bytes[i] = fread(files[i], 1, 8u << 20, f);
+        fclose(f);
+    }
+    assert_int_equal(bytes[0], bytes[1]);
+    assert_memory_equal(files[0], files[1], bytes[0]);
+    free(files[0]);
+    free(files[1]);
+}
+
+static void test_overrides(void **state)
+{
+    (void)state;
+    struct gguf *g;
+    struct error error;
+    const struct quantize_override wishes[] = {{"_exps\\.", quant_format(QUANT_Q4_K)},
+                                               {"^blk\\.1\\..*_exps\\.", quant_format(QUANT_Q3_K)},
+                                               {"ssm_f_b|ffn_gate_inp", quant_format(QUANT_Q6_K)}};
+    struct quantize_params p = {.mix = quantize_mix_named("Q8_0"), .overrides = wishes, .n_overrides = 3, .threads = 2};
+    quantize(p, 0.03);
+    assert_int_equal(gguf_open(&g, out_path, &error), 0);
+    static const struct {
+        const char *name, *format;
+    } is[] = {{"blk.1.ffn_up_exps.weight", "Q3_K"},
+              {"blk.2.ffn_up_exps.weight", "Q4_K"},
+              {"blk.2.ffn_up_shexp.weight", "Q8_0"},
+              {"blk.1.ssm_f_b.weight", "Q8_0"}, /* Q6_K does not fit rows of 64 */
+              {"blk.1.ffn_gate_inp.weight", "F32"}};
+    for (size_t i = 0; i < sizeof is / sizeof is[0]; i++)
+        assert_string_equal(gguf_tensor_named(g, is[i].name)->format->name, is[i].format);
+    gguf_close(&g);
+    struct quantize_result result;
+    const struct quantize_override broken = {"(", quant_format(QUANT_Q4_K)};
+    p = (struct quantize_params){.in = in_path, .out = out_path, .mix = p.mix, .overrides = &broken, .n_overrides = 1};
+    assert_int_equal(quantize_model(&p, &result, &error), ERROR_USAGE);
+}
+
+static bool stop_at_third(void *user, const struct quantize_progress *p)
+{
+    int *calls = user;
+    assert_true(p->done <= p->total && p->tensor < p->n_tensors && p->from && p->to);
+    return ++*calls < 3;
+}
+
+static void test_cancelling_leaves_nothing(void **state)
+{
+    (void)state;
+    int calls = 0;
+    struct error error;
+    struct quantize_result result;
+    struct quantize_params p = {
+        .in = in_path, .out = out_path, .mix = quantize_mix_named("Q4_0"), .progress = stop_at_third, .user = &calls};
+    char part[80];
+    snprintf(part, sizeof part, "%s.part", out_path);
+    unlink(out_path);
+    assert_int_equal(quantize_model(&p, &result, &error), ERROR_CANCELLED);
+    assert_int_equal(calls, 3);
+    assert_int_not_equal(access(out_path, F_OK), 0);
+    assert_int_not_equal(access(part, F_OK), 0);
+    p.in = "/nonexistent/x.gguf";
+    assert_int_equal(quantize_model(&p, &result, &error), ERROR_MODEL);
+    p.in = in_path;
+    p.out = "/nonexistent/x.gguf";
+    assert_int_equal(quantize_model(&p, &result, &error), ERROR_DISK);
+}
+
+static void test_a_file_may_replace_itself(void **state)
+{
+    (void)state;
+    quantize((struct quantize_params){.mix = quantize_mix_named("Q8_0"), .threads = 2}, 5e-5);
+    struct quantize_result r =
+        quantize((struct quantize_params){.in = out_path, .mix = quantize_mix_named("Q4_K_M"), .threads = 2}, 1);
+    assert_true(r.out_bytes < r.in_bytes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_short_rows_fall_back),
+        cmocka_unit_test(test_mixes_choose),
+        cmocka_unit_test(test_models_are_rewritten),
+        cmocka_unit_test(test_threads_change_nothing),
+        cmocka_unit_test(test_overrides),
+        cmocka_unit_test(test_cancelling_leaves_nothing),
+        cmocka_unit_test(test_a_file_may_replace_itself),
+    };
+    return cmocka_run_group_tests(tests, make_inputs, remove_inputs);
+}
