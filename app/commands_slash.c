@@ -159,13 +159,13 @@ static int run_regen(struct slash_context *context, const char *argument, struct
 static int run_goto(struct slash_context *context, const char *argument, struct error *error)
 {
     const int rc = needs(argument, "line, share (50%) or document", error);
-    return rc ? rc : reader_goto(context->tui, argument, error);
+    return rc ? rc : reader_view_goto(context->tui, argument, error);
 }
 
 static int run_search(struct slash_context *context, const char *argument, struct error *error)
 {
     const int rc = needs(argument, "text", error);
-    return rc ? rc : reader_search(context->tui, argument, error);
+    return rc ? rc : reader_view_search(context->tui, argument, error);
 }
 
 static int run_export(struct slash_context *context, const char *argument, struct error *error)

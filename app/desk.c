@@ -323,6 +323,7 @@ static void on_error(struct desk *desk, const struct event *event)
 static void on_resumed(struct desk *desk, const struct event *event)
 {
     desk->is_open = true;
+    desk->prompt_tokens = event->total;
     if (!event->done) return;
     char count[32], seconds[32];
     desk->was_resumed = true;

@@ -80,6 +80,7 @@ struct desk {
     struct desk_progress loading, reading;
     double resumed_seconds;
     uint64_t resumed_tokens;
+    uint64_t prompt_tokens; /* documents and turns when the session was opened; 0 = not known yet */
     double speed; /* tok/s of the last answer or reading */
     time_t answer_started;
 

@@ -163,6 +163,7 @@ int desk_begin(struct desk *desk, struct error *error)
     desk->is_saved = false;
     desk->was_resumed = false;
     desk->resumed_tokens = 0;
+    desk->prompt_tokens = 0;
     desk->reading = (struct desk_progress){0};
     desk->sessions_changed = true;
     return 0;

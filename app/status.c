@@ -9,7 +9,8 @@
 
 #include "app/progress.h"
 
-#define NOTE_MILLISECONDS 8000
+#define NOTE_MILLISECONDS 8000  /* a note is shown */
+#define ERROR_MILLISECONDS 1000 /* an error is shown at least; then the next key takes it away */
 
 static const enum view_id tabs[] = {VIEW_LIBRARY, VIEW_READER, VIEW_CHAT};
 
@@ -64,17 +65,16 @@ void status_draw_header(struct tui *tui, const struct area *screen)
         draw_tabs(tui, screen);
 }
 
-/* A message stays: a note for some seconds, an error until something else is done. */
 static const struct desk_message *current_message(struct tui *tui)
 {
-    if (tui->desk->n_messages != tui->messages_seen) {
+    const struct desk_message *message = desk_message_at(tui->desk, 0);
+    if (message && tui->desk->n_messages != tui->messages_seen) {
         tui->messages_seen = tui->desk->n_messages;
         tui->shows_message = true;
-        tui->message_until = tui_now() + NOTE_MILLISECONDS;
+        tui->message_until = tui_now() + (message->kind == MESSAGE_NOTE ? NOTE_MILLISECONDS : ERROR_MILLISECONDS);
     }
     if (!tui->shows_message) return NULL;
-    const struct desk_message *message = desk_message_at(tui->desk, 0);
-    if (message && message->kind == MESSAGE_NOTE && tui_now() >= tui->message_until) tui->shows_message = false;
+    if (message->kind == MESSAGE_NOTE && tui_now() >= tui->message_until) tui->shows_message = false;
     return tui->shows_message ? message : NULL;
 }
 
@@ -91,52 +91,59 @@ void status_draw_message(struct tui *tui, const struct area *screen)
     draw_format(screen, y, 1, STYLE_DIM, "%s", hint);
 }
 
-/* " · " between parts */
-static void add(char *out, size_t cap, const char *part)
+/* Adds a part if the whole of it finds room. */
+static bool add(char *out, size_t cap, int room, const char *part)
 {
     const size_t n = strlen(out);
-    if (*part) snprintf(out + n, cap - n, "%s%s", n ? " \u00b7 " : "", part);
+    const int columns = text_columns(out, n, 0) + (n ? 3 : 0) + text_columns(part, strlen(part), 0);
+    if (!*part || columns > room) return false;
+    snprintf(out + n, cap - n, "%s%s", n ? " \u00b7 " : "", part);
+    return true;
 }
 
-static void add_model(const struct desk *desk, char *out, size_t cap)
+static void add_model(const struct desk *desk, char *out, size_t cap, int room)
 {
-    char part[300];
     if (!desk->is_ready) {
-        if (desk->failed)
-            add(out, cap, "no model");
-        else
-            add(out, cap, "loading");
+        add(out, cap, room, desk->failed ? "no model" : "loading");
         return;
     }
     const struct engine_info *info = engine_info(worker_engine(desk->worker));
-    snprintf(part, sizeof part, "%s", info->model_name);
-    add(out, cap, part);
-    add(out, cap, info->device_id);
+    add(out, cap, room, info->model_name);
+    add(out, cap, room, info->device_id);
 }
 
-static void add_context(const struct desk *desk, char *out, size_t cap)
+static void add_context(const struct desk *desk, char *out, size_t cap, int room)
 {
     const uint64_t all = desk_context(desk), used = desk_context_used(desk);
     if (!all) return;
     char a[32], b[32], part[96];
-    snprintf(part, sizeof part, "%s/%s (%.0f %%)", format_count(used, a), format_count(all, b),
-             100.0 * (double)used / (double)all);
-    add(out, cap, part);
+    const double percent = 100.0 * (double)used / (double)all;
+    snprintf(part, sizeof part, "%s/%s (%.0f %%)", format_count(used, a), format_count(all, b), percent);
+    if (add(out, cap, room, part)) return;
+    snprintf(part, sizeof part, "%.0f %%", percent);
+    add(out, cap, room, part);
+}
+
+/* The session and whether it is on disk; the name gives way. */
+static void add_session(const struct desk *desk, char *out, size_t cap, int room)
+{
+    if (!desk->name || desk->state == DESK_EMPTY) return;
+    char name[96];
+    snprintf(name, sizeof name, "%.*s", (int)text_fit(desk->name, strlen(desk->name), room > 56 ? 28 : room / 3),
+             desk->name);
+    add(out, cap, room, name);
+    add(out, cap, room, !desk->store ? "not kept" : desk->is_saved ? "saved" : "not saved yet");
 }
 
 void status_draw_line(struct tui *tui, const struct area *screen)
 {
     const struct desk *desk = tui->desk;
     char left[512] = "", right[400] = "", speed[48] = "";
-    add_model(desk, left, sizeof left);
-    add_context(desk, left, sizeof left);
+    add_session(desk, right, sizeof right, screen->width - 2);
+    const int room = screen->width - text_columns(right, strlen(right), 0) - 4;
+    add_model(desk, left, sizeof left, room);
+    add_context(desk, left, sizeof left, room);
     if (desk->speed > 0) snprintf(speed, sizeof speed, "%.*f tok/s", desk->speed < 10 ? 1 : 0, desk->speed);
-    add(left, sizeof left, speed);
-    if (desk->name && desk->state != DESK_EMPTY) {
-        char name[96];
-        snprintf(name, sizeof name, "%.*s", (int)text_fit(desk->name, strlen(desk->name), 28), desk->name);
-        add(right, sizeof right, name);
-        add(right, sizeof right, !desk->store ? "not kept" : desk->is_saved ? "saved" : "not saved yet");
-    }
+    add(left, sizeof left, room, speed);
     draw_row(screen, screen->height - 1, STYLE_STATUS, left, right);
 }

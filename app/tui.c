@@ -278,9 +278,7 @@ static void on_key(struct tui *tui, int key)
         on_mouse(tui);
         return;
     }
-    const struct desk_message *message = desk_message_at(tui->desk, 0);
-    if (message && message->kind == MESSAGE_ERROR && tui->messages_seen == tui->desk->n_messages)
-        tui->shows_message = false;
+    if (tui_now() > tui->message_until) tui->shows_message = false;
     if (key == KEY_FN(KEY_PASTE_BEGIN))
         on_paste(tui);
     else if (!type_key(tui, key))
@@ -317,7 +315,7 @@ static int sleep_time(const struct tui *tui, int64_t drawn_at)
     const int64_t now = tui_now();
     if (tui->needs_draw) return drawn_at + FRAME_MILLISECONDS > now ? (int)(drawn_at + FRAME_MILLISECONDS - now) : 0;
     if (desk_is_busy(tui->desk)) return 1000;
-    if (tui->shows_message) return tui->message_until > now ? (int)(tui->message_until - now) : 1000;
+    if (tui->shows_message) return tui->message_until > now ? (int)(tui->message_until - now) : -1;
     return -1;
 }
 

@@ -39,7 +39,7 @@ struct tui {
 
     bool needs_draw, wants_quit, shows_message;
     size_t messages_seen;   /* how many the message line has shown */
-    int64_t message_until;  /* milliseconds; a note leaves the line then */
+    int64_t message_until;  /* a note leaves the line then, an error with the next key after */
     int64_t interrupted_at; /* when Ctrl-C was last pressed with nothing to stop */
     int ended_by;           /* the signal, 0 = none */
 
@@ -73,10 +73,10 @@ void tui_quit(struct tui *);
 int64_t tui_now(void); /* monotonic milliseconds */
 
 /* view_reader.c */
-void reader_open(struct tui *, size_t document);
+void reader_view_open(struct tui *, size_t document);
 /* "120", "50%", a document's name or the start of it. */
-int reader_goto(struct tui *, const char *where, struct error *);
-int reader_search(struct tui *, const char *pattern, struct error *);
+int reader_view_goto(struct tui *, const char *where, struct error *);
+int reader_view_search(struct tui *, const char *pattern, struct error *);
 
 /* view_chat.c, chat_input.c */
 void chat_begin_rewind(struct tui *, struct error *);

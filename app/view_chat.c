@@ -67,8 +67,7 @@ static void rows_of_welcome(struct chat_view *chat, const struct desk *desk)
 /* "3 documents · 1.2 MiB · 45,210 tokens (34 % of the context)" */
 static void row_of_totals(struct chat_view *chat, const struct desk *desk)
 {
-    uint64_t bytes = 0,
-             tokens = desk->reading.total > desk->resumed_tokens ? desk->reading.total : desk->resumed_tokens;
+    uint64_t bytes = 0, tokens = desk->prompt_tokens;
     for (size_t i = 0; i < desk->n_documents; i++) bytes += desk->documents[i].len;
     char size[32], count[32], share[64] = "";
     const bool is_known = tokens != 0;
@@ -126,6 +125,14 @@ static void rows_of_turn(struct chat_view *chat, struct desk_turn *turn, size_t 
     say(chat, item, ORDER_AFTER + 1, STYLE_PLAIN, " ");
 }
 
+/* "42 s", "3 min 05 s" */
+static const char *time_left(double seconds, char out[32])
+{
+    if (seconds >= 60) return format_seconds(seconds, out);
+    snprintf(out, 32, "%.0f s", seconds);
+    return out;
+}
+
 static void rows_of_progress(struct chat_view *chat, size_t item, const char *what,
                              const struct desk_progress *progress)
 {
@@ -134,7 +141,7 @@ static void rows_of_progress(struct chat_view *chat, size_t item, const char *wh
     size_t n = (size_t)snprintf(line, sizeof line, "%s  %.0f %%", what, 100 * share);
     if (progress->rate > 0) n += (size_t)snprintf(line + n, sizeof line - n, " \u00b7 %.0f tok/s", progress->rate);
     if (progress->rate > 0 && progress->eta >= 0)
-        snprintf(line + n, sizeof line - n, " \u00b7 %s left", format_seconds(progress->eta, seconds));
+        snprintf(line + n, sizeof line - n, " \u00b7 %s left", time_left(progress->eta, seconds));
     say(chat, item, 0, STYLE_GOOD, "%s", line);
     row_add(chat, (struct chat_row){.kind = ROW_BAR, .item = item, .order = 1, .share = share});
 }

@@ -50,6 +50,7 @@ static void make_messages(struct tui *tui)
     if (view->messages_made == tui->desk->n_messages && view->messages.text.len) return;
     pager_clear(&view->messages);
     view->messages_made = tui->desk->n_messages;
+    view->messages.top = SIZE_MAX / 2; /* drawing takes it to the last page */
     if (!tui->desk->n_messages) pager_add(&view->messages, "No messages so far.");
     for (size_t back = DESK_MESSAGES; back-- > 0;) {
         const struct desk_message *message = desk_message_at(tui->desk, back);
@@ -83,6 +84,7 @@ static bool page_act(struct tui *tui, struct pager *pager, int action)
 {
     if (action != ACTION_CANCEL) return pager_act(pager, action);
     tui->overlay = VIEW_NONE;
+    pager->top = 0;
     return true;
 }
 

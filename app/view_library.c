@@ -105,7 +105,7 @@ static void open_selected(struct tui *tui)
     const size_t selected = tui->library->selected;
     if (selected >= row_count(tui)) return;
     if (selected < desk->n_documents) {
-        reader_open(tui, selected);
+        reader_view_open(tui, selected);
         tui_focus(tui, VIEW_READER);
         return;
     }

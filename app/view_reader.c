@@ -238,7 +238,7 @@ static void search(struct tui *tui, bool forward)
         desk_note(tui->desk, "\"%s\" is not in the documents.", view->pattern);
 }
 
-int reader_search(struct tui *tui, const char *pattern, struct error *error)
+int reader_view_search(struct tui *tui, const char *pattern, struct error *error)
 {
     struct reader_view *view = tui->reader;
     char *copy = strdup(pattern);
@@ -254,7 +254,7 @@ int reader_search(struct tui *tui, const char *pattern, struct error *error)
 
 /* ---------------------------------------------------------------------------------------------------- moving */
 
-void reader_open(struct tui *tui, size_t document)
+void reader_view_open(struct tui *tui, size_t document)
 {
     struct reader_view *view = tui->reader;
     if (!current(tui) || document >= tui->desk->n_documents || document == view->document) return;
@@ -281,7 +281,7 @@ static size_t character_start(const struct desk_document *document, size_t at)
     return at;
 }
 
-int reader_goto(struct tui *tui, const char *where, struct error *error)
+int reader_view_goto(struct tui *tui, const char *where, struct error *error)
 {
     struct reader_view *view = tui->reader;
     const struct desk_document *document = current(tui);
@@ -300,7 +300,7 @@ int reader_goto(struct tui *tui, const char *where, struct error *error)
             i++;
         if (i == tui->desk->n_documents)
             return error_set(error, ERROR_USAGE, "\"%s\" is no line, no share such as 50%%, and no document.", where);
-        reader_open(tui, i);
+        reader_view_open(tui, i);
     }
     tui_focus(tui, VIEW_READER);
     return 0;
@@ -313,7 +313,7 @@ static bool search_act(struct tui *tui, int action)
     switch (action) {
     case ACTION_SELECT:
         view->is_searching = false;
-        if (view->input.len && reader_search(tui, view->input.text, &error)) tui_fail(tui, &error);
+        if (view->input.len && reader_view_search(tui, view->input.text, &error)) tui_fail(tui, &error);
         return true;
     case ACTION_CANCEL:
     case ACTION_INTERRUPT:
@@ -376,10 +376,10 @@ static bool reader_act(struct tui *tui, int action)
         search(tui, false);
         return true;
     case ACTION_NEXT_DOCUMENT:
-        reader_open(tui, (view->document + 1) % n);
+        reader_view_open(tui, (view->document + 1) % n);
         return true;
     case ACTION_PREVIOUS_DOCUMENT:
-        reader_open(tui, (view->document + n - 1) % n);
+        reader_view_open(tui, (view->document + n - 1) % n);
         return true;
     default:
         return false;

@@ -226,7 +226,7 @@ static bool stream(struct worker *worker, const char *answer)
         if (at[len]) len++;
         emit_text(worker, at, len);
         at += len;
-        if (++pieces == 20 && !pass_gate(worker, "answer")) return false;
+        if (++pieces == 20 && strchr(answer, '\n') && !pass_gate(worker, "answer")) return false;
     }
     return true;
 }
