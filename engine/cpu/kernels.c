@@ -8,113 +8,13 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/cpu/decode.h"
 #include "engine/cpu/lanes.h"
 
 #ifndef KERNELS
 #define KERNELS cpu_kernels_base
 #define KERNELS_NAME "base"
 #endif
-
-/* ------------------------------------------------------------------------------------------------- decoding */
-
-static float half_at(const unsigned char *p)
-{
-    uint16_t h;
-    memcpy(&h, p, sizeof h);
-    return half_lane(h);
-}
-
-static void half_to_float(const uint16_t *x, float *y, size_t count)
-{
-    for (size_t i = 0; i < count; i++) y[i] = half_lane(x[i]);
-}
-
-static void decode_f16(const unsigned char *b, float *out, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        uint16_t h;
-        memcpy(&h, b + 2 * i, sizeof h);
-        out[i] = half_lane(h);
-    }
-}
-
-static void decode_q8_0(const unsigned char *b, float *restrict out, size_t n)
-{
-    for (size_t i = 0; i < n; i += 32, b += 34, out += 32) {
-        float d = half_at(b);
-        int8_t q[32];
-        memcpy(q, b + 2, sizeof q);
-        for (int j = 0; j < 32; j++) out[j] = d * (float)q[j];
-    }
-}
-
-static void decode_q4_k(const unsigned char *b, float *restrict out, size_t n)
-{
-    for (size_t i = 0; i < n; i += 256, b += 144) {
-        float d = half_at(b), d_min = half_at(b + 2);
-        const unsigned char *s = b + 4;
-        for (int pair = 0; pair < 4; pair++, out += 64) {
-            unsigned scale[2], low[2];
-            for (int half = 0; half < 2; half++) {
-                int j = pair * 2 + half;
-                scale[half] = j < 4 ? s[j] & 63u : (s[j + 4] & 15u) | (unsigned)(s[j - 4] >> 6) << 4;
-                low[half] = j < 4 ? s[j + 4] & 63u : (unsigned)(s[j + 4] >> 4) | (unsigned)(s[j] >> 6) << 4;
-            }
-            float step0 = d * (float)scale[0], low0 = d_min * (float)low[0];
-            float step1 = d * (float)scale[1], low1 = d_min * (float)low[1];
-            const unsigned char *q = b + 16 + pair * 32;
-            for (int j = 0; j < 32; j++) out[j] = step0 * (float)(q[j] & 15) - low0;
-            for (int j = 0; j < 32; j++) out[32 + j] = step1 * (float)(q[j] >> 4) - low1;
-        }
-    }
-}
-
-/* One quarter (32 weights) of a half block; two scales. */
-static void decode_q6_k_quarter(const unsigned char *low, const unsigned char *up, int shift, int up_shift,
-                                const float *step, float *restrict out)
-{
-    for (int j = 0; j < 16; j++) {
-        int q = (low[j] >> shift & 15) | (up[j] >> up_shift & 3) << 4;
-        out[j] = step[0] * (float)(q - 32);
-    }
-    for (int j = 16; j < 32; j++) {
-        int q = (low[j] >> shift & 15) | (up[j] >> up_shift & 3) << 4;
-        out[j] = step[1] * (float)(q - 32);
-    }
-}
-
-static void decode_q6_k(const unsigned char *b, float *restrict out, size_t n)
-{
-    for (size_t i = 0; i < n; i += 256, b += 210) {
-        float d = half_at(b + 208);
-        for (int quarter = 0; quarter < 8; quarter++, out += 32) {
-            int half = quarter / 4, p = quarter % 4;
-            float step[2];
-            for (int j = 0; j < 2; j++) step[j] = d * (float)(int8_t)b[192 + quarter * 2 + j];
-            decode_q6_k_quarter(b + half * 64 + p % 2 * 32, b + 128 + half * 32, p / 2 * 4, 2 * p, step, out);
-        }
-    }
-}
-
-static void decode(const struct quant_format *format, const void *blocks, float *out, size_t n)
-{
-    switch (format->type) {
-    case QUANT_F16:
-        decode_f16(blocks, out, n);
-        break;
-    case QUANT_Q8_0:
-        decode_q8_0(blocks, out, n);
-        break;
-    case QUANT_Q4_K:
-        decode_q4_k(blocks, out, n);
-        break;
-    case QUANT_Q6_K:
-        decode_q6_k(blocks, out, n);
-        break;
-    default:
-        format->decode(blocks, out, n);
-    }
-}
 
 /* ----------------------------------------------------------------------------------------------- dot products */
 
@@ -425,7 +325,7 @@ static void delta(const struct delta_params *p)
 
 const struct kernels KERNELS = {
     .name = KERNELS_NAME,
-    .decode = decode,
+    .decode = decode_blocks,
     .dot = dot,
     .mix = mix,
     .softmax = softmax,
@@ -438,5 +338,4 @@ const struct kernels KERNELS = {
     .delta = delta,
     .gated_norm = gated_norm,
     .add_scaled = add_scaled,
-    .half_to_float = half_to_float,
 };

@@ -91,7 +91,6 @@ struct kernels {
     void (*delta)(const struct delta_params *);
     void (*gated_norm)(float *o, const float *gain, const float *z, size_t dim, float eps);
     void (*add_scaled)(float *y, const float *x, float scale, size_t count); /* y += scale * x */
-    void (*half_to_float)(const uint16_t *x, float *y, size_t count);
 };
 
 extern const struct kernels cpu_kernels_base;

@@ -122,17 +122,4 @@ static inline float sigmoid_lane(float x)
     return 1.0f / (1.0f + exp_lane(-x));
 }
 
-/* IEEE half -> float without branches. */
-static inline float half_lane(uint16_t h)
-{
-    union {
-        uint32_t u;
-        float f;
-    } v = {(uint32_t)(h & 0x7fff) << 13};
-    v.f *= 0x1p112f;
-    if ((h & 0x7c00) == 0x7c00) v.u = (uint32_t)(h & 0x7fff) << 13 | 0x7f800000u;
-    v.u |= (uint32_t)(h & 0x8000) << 16;
-    return v.f;
-}
-
 #endif
