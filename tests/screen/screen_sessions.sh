@@ -49,10 +49,17 @@ keys Enter
 wait_for "The whale (fork)"
 keys F2
 wait_for "Sessions"
-check sessions-3-library
-keys End
-type "dd"
-wait_gone "before edit"
+wait_for "● The whale (fork)"
+wait_for "moby.txt (before edit)"
+test "$(screen | grep -c 'question')" = 3 || fail "there should be three sessions"
+keys End d
+wait_for "Press again to remove the session"
+keys d
+for _ in $(seq "$PATIENCE"); do
+    test "$(screen | grep -c 'question')" = 2 && break
+    sleep 0.1
+done
+test "$(screen | grep -c 'question')" = 2 || fail "the session was not removed"
 keys q
 type "/new Fresh"
 keys Enter
