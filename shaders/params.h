@@ -23,12 +23,55 @@ struct params_rms_norm {
 
 struct params_swiglu {
     uint64_t gate, up, y;
-    uint32_t count;
+    uint32_t width, gate_stride, up_stride, y_stride; /* floats */
 };
 
 struct params_matvec {
     uint64_t w, x, y;
-    uint32_t n_in, n_out, row_bytes, add;
+    uint32_t n_in, n_out, n, row_bytes, add;
+};
+
+struct params_matmul {
+    uint64_t w, x, y;
+    uint64_t tiles, order; /* grouped only; order 0 = rows are in place */
+    uint64_t mat_bytes;
+    uint32_t n_in, x_stride, n_out, n, row_bytes, add, share;
+};
+
+struct params_moe_route {
+    uint64_t logits, bias, chosen, weight;
+    uint32_t n, n_expert, n_used;
+    float scale;
+};
+
+/* A slot is a choice of a token, t * n_used + k; a place its rank when slots are sorted by expert. */
+struct params_moe_sort {
+    uint64_t chosen, order, place;
+    uint64_t ranges; /* u32 [n_expert][2]: first place, end */
+    uint32_t slots;
+};
+
+struct params_moe_tiles {
+    uint64_t ranges;
+    uint64_t tiles; /* u32 [n_tiles][4]: expert, first place, end, 0 */
+    uint32_t n_expert, tokens, n_tiles;
+};
+
+struct params_moe_combine {
+    uint64_t z, place, weight, y;
+    uint32_t width, n_used;
+};
+
+struct params_moe_up {
+    uint64_t x, chosen, h;
+    uint64_t gate, up, gate_bytes, up_bytes; /* bytes of an expert's matrix */
+    uint32_t n_in, n_out, row_bytes, n_used;
+};
+
+struct params_moe_down {
+    uint64_t h, chosen, weight, y;
+    uint64_t w, mat_bytes;
+    uint32_t n_in, n_out, row_bytes, n_used;
 };
 
 #endif

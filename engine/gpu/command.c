@@ -195,7 +195,7 @@ int gpu_transfer_begin(struct gpu *gpu, VkCommandBuffer *out, struct error *erro
 int gpu_begin(struct gpu *gpu, struct error *error)
 {
     struct gpu_recorder *rec = &gpu->recorder;
-    VkCommandBuffer commands;
+    VkCommandBuffer commands = VK_NULL_HANDLE;
     int rc = gpu_transfer_begin(gpu, &commands, error);
     if (rc) return rc;
     rec->recording = true;

@@ -209,6 +209,23 @@ void gpu_rms_norm(struct backend *, uint64_t x, uint64_t gain, uint64_t y, uint3
 void gpu_swiglu(struct backend *, uint64_t gate, uint64_t up, uint64_t y, uint32_t n, uint32_t width);
 void gpu_matmul(struct backend *, uint64_t x, const struct matmul_job *, uint32_t count, uint32_t n);
 
+/* gpu_swiglu with distances between rows. */
+void gpu_swiglu_rows(struct gpu *, const struct params_swiglu *, uint32_t n);
+
+/* Rows of x sorted by matrix, each times its own matrix of a stack (moe_tiles.comp makes the tiles). */
+struct gpu_grouped {
+    const struct weight *w;
+    uint64_t x, y;  /* y: [rows][n_out] */
+    uint64_t tiles; /* n_tiles x u32 [4], of gpu_grouped_tokens rows each */
+    uint64_t order; /* u32 [rows]: row i of x is token order[i] / share; 0 = i */
+    uint32_t n_tiles, rows, share;
+    uint32_t x_stride; /* floats from one row of x to the next; 0 = n_in */
+};
+uint32_t gpu_grouped_tokens(const struct gpu *);
+void gpu_matmul_grouped(struct gpu *, const struct gpu_grouped *);
+/* Rows are whole runs of 32 weights, and activations aligned for wide loads: WHOLE of shaders/run.glsl. */
+bool gpu_is_whole(const struct weight *, uint64_t x);
+
 int gpu_moe_prepare(struct gpu *, const struct shape *, uint32_t n, struct error *);
 void gpu_moe_route(struct backend *, const struct moe_route *);
 void gpu_moe_experts(struct backend *, const struct moe_experts *);

@@ -298,7 +298,7 @@ static int stage_take(struct gpu *gpu, struct gpu_stage **out, struct error *err
 static int stage_copy(struct gpu *gpu, struct gpu_stage *stage, uint64_t addr, size_t bytes, bool to_device,
                       struct error *error)
 {
-    VkCommandBuffer commands;
+    VkCommandBuffer commands = VK_NULL_HANDLE;
     VkBuffer buffer;
     VkBufferCopy region = {.size = bytes};
     if (!gpu_find(gpu, addr, &buffer, to_device ? &region.dstOffset : &region.srcOffset))

@@ -54,20 +54,33 @@ void gpu_rms_norm(struct backend *b, uint64_t x, uint64_t gain, uint64_t y, uint
                       });
 }
 
-void gpu_swiglu(struct backend *b, uint64_t gate, uint64_t up, uint64_t y, uint32_t n, uint32_t width)
+void gpu_swiglu_rows(struct gpu *gpu, const struct params_swiglu *params, uint32_t n)
 {
-    struct gpu *gpu = gpu_of(b);
-    const uint32_t count = n * width, group = group_plain(gpu);
-    const struct params_swiglu params = {.gate = gate, .up = up, .y = y, .count = count};
+    const uint32_t group = group_plain(gpu);
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "swiglu",
                           .shader = SHADER_SWIGLU,
                           .spec = {group, gpu->caps.subgroup},
                           .n_spec = 2,
-                          .params = &params,
-                          .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(count, group)},
-                          .reads = {gpu_floats(gate, count), gpu_floats(up, count)},
-                          .writes = {gpu_floats(y, count)},
+                          .params = params,
+                          .params_bytes = sizeof *params,
+                          .groups = {gpu_div_up(params->width, group), n},
+                          .reads = {gpu_floats(params->gate, (uint64_t)n * params->gate_stride),
+                                    gpu_floats(params->up, (uint64_t)n * params->up_stride)},
+                          .writes = {gpu_floats(params->y, (uint64_t)n * params->y_stride)},
                       });
+}
+
+void gpu_swiglu(struct backend *b, uint64_t gate, uint64_t up, uint64_t y, uint32_t n, uint32_t width)
+{
+    const struct params_swiglu params = {
+        .gate = gate,
+        .up = up,
+        .y = y,
+        .width = width,
+        .gate_stride = width,
+        .up_stride = width,
+        .y_stride = width,
+    };
+    gpu_swiglu_rows(gpu_of(b), &params, n);
 }

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Mixture of experts. A slot is a choice of a token, t * n_used + k. For a few tokens each slot multiplies with the
+ * matrices of its expert where they lie. For many, slots are sorted by expert, so that a matrix is read once for all
+ * its tokens: grouped matmuls over tiles of sorted slots, and a weighted sum that gathers a token's slots again.
+ */
+#include "engine/gpu/gpu.h"
+
+enum { FEW_TOKENS = 8, ROWS = 4 };
+
+/* Scratch memory of an operation, from its start: the address of each part. */
+struct scratch {
+    uint64_t order, place, ranges, tiles, h, z;
+    uint64_t end;
+};
+
+static uint64_t take(uint64_t *at, uint64_t bytes)
+{
+    uint64_t start = *at;
+    *at += (bytes + 255) / 256 * 256;
+    return start;
+}
+
+static uint32_t tiles_most(const struct gpu *gpu, uint32_t slots, uint32_t n_expert)
+{
+    return slots / gpu_grouped_tokens(gpu) + (slots < n_expert ? slots : n_expert);
+}
+
+/* width: of the hidden layer; out: of the result. */
+static struct scratch scratch_layout(const struct gpu *gpu, uint32_t slots, uint32_t n_expert, uint64_t width,
+                                     uint64_t out)
+{
+    struct scratch s;
+    uint64_t at = gpu->scratch[GPU_SCRATCH_MOE].addr;
+    s.order = take(&at, 4ull * slots);
+    s.place = take(&at, 4ull * slots);
+    s.ranges = take(&at, 8ull * n_expert);
+    s.tiles = take(&at, 16ull * tiles_most(gpu, slots, n_expert));
+    s.h = take(&at, slots * 2 * width * sizeof(float));
+    s.z = take(&at, slots * out * sizeof(float));
+    s.end = at;
+    return s;
+}
+
+int gpu_moe_prepare(struct gpu *gpu, const struct shape *shape, uint32_t n, struct error *error)
+{
+    if (!shape->n_expert) return 0;
+    const struct scratch s = scratch_layout(gpu, n * shape->n_used, shape->n_expert, shape->n_ff_exp, shape->n_embd);
+    return gpu_scratch_reserve(gpu, GPU_SCRATCH_MOE, s.end - gpu->scratch[GPU_SCRATCH_MOE].addr, error);
+}
+
+void gpu_moe_route(struct backend *b, const struct moe_route *p)
+{
+    struct gpu *gpu = gpu_of(b);
+    const uint32_t subgroup = gpu->caps.subgroup, slots = p->n * p->n_used;
+    const struct params_moe_route params = {
+        .logits = p->logits,
+        .bias = p->bias,
+        .chosen = p->chosen,
+        .weight = p->weight,
+        .n = p->n,
+        .n_expert = p->n_expert,
+        .n_used = p->n_used,
+        .scale = p->scale,
+    };
+    gpu_dispatch(gpu,
+                 &(struct gpu_dispatch){
+                     .label = "moe route",
+                     .shader = SHADER_MOE_ROUTE,
+                     .spec = {subgroup, subgroup},
+                     .n_spec = 2,
+                     .params = &params,
+                     .params_bytes = sizeof params,
+                     .groups = {p->n},
+                     .reads = {gpu_floats(p->logits, (uint64_t)p->n * p->n_expert), gpu_floats(p->bias, p->n_expert)},
+                     .writes = {{p->chosen, 4ull * slots}, gpu_floats(p->weight, slots)},
+                 });
+}
+
+/* -------------------------------------------------------------------------------------------------- few tokens */
+
+static void few_up(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s)
+{
+    const struct weight *gate = p->gate;
+    const uint32_t slots = p->n * p->n_used, width = p->down->n_in, subgroup = gpu->caps.subgroup;
+    const uint32_t group = gpu->caps.is_software ? subgroup : 128;
+    const struct params_moe_up params = {
+        .x = p->x,
+        .chosen = p->chosen,
+        .h = s->h,
+        .gate = gate->addr,
+        .up = p->up ? p->up->addr : gate->addr + gate->row_bytes * width,
+        .gate_bytes = gate->mat_bytes,
+        .up_bytes = p->up ? p->up->mat_bytes : gate->mat_bytes,
+        .n_in = gate->n_in,
+        .n_out = width,
+        .row_bytes = (uint32_t)gate->row_bytes,
+        .n_used = p->n_used,
+    };
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "moe up",
+                          .shader = gpu_variant(SHADER_MOE_UP_F32, gate->format),
+                          .spec = {group, subgroup, gpu_is_whole(gate, p->x), ROWS},
+                          .n_spec = 4,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up(width, group / subgroup * ROWS), slots},
+                          .reads = {gpu_floats(p->x, (uint64_t)p->n * gate->n_in),
+                                    {p->chosen, 4ull * slots},
+                                    gpu_weight_range(gate),
+                                    gpu_weight_range(p->up ? p->up : gate)},
+                          .writes = {gpu_floats(s->h, (uint64_t)slots * width)},
+                      });
+}
+
+static void few_down(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s)
+{
+    const struct weight *down = p->down;
+    const uint32_t slots = p->n * p->n_used, subgroup = gpu->caps.subgroup;
+    const uint32_t group = gpu->caps.is_software ? subgroup : 128;
+    const struct params_moe_down params = {
+        .h = s->h,
+        .chosen = p->chosen,
+        .weight = p->weight,
+        .y = p->y,
+        .w = down->addr,
+        .mat_bytes = down->mat_bytes,
+        .n_in = down->n_in,
+        .n_out = down->n_out,
+        .row_bytes = (uint32_t)down->row_bytes,
+        .n_used = p->n_used,
+    };
+    const struct gpu_range y = gpu_floats(p->y, (uint64_t)p->n * down->n_out);
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "moe down",
+                          .shader = gpu_variant(SHADER_MOE_DOWN_F32, down->format),
+                          .spec = {group, subgroup, gpu_is_whole(down, s->h), ROWS},
+                          .n_spec = 4,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up(down->n_out, group / subgroup * ROWS), p->n},
+                          .reads = {gpu_floats(s->h, (uint64_t)slots * down->n_in),
+                                    {p->chosen, 4ull * slots},
+                                    gpu_floats(p->weight, slots),
+                                    gpu_weight_range(down),
+                                    y},
+                          .writes = {y},
+                      });
+}
+
+/* ------------------------------------------------------------------------------------------------- many tokens */
+
+static void many_sort(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s, uint32_t n_tiles)
+{
+    const uint32_t slots = p->n * p->n_used, n_expert = p->down->n_mat, subgroup = gpu->caps.subgroup;
+    const struct params_moe_sort sort = {
+        .chosen = p->chosen, .order = s->order, .place = s->place, .ranges = s->ranges, .slots = slots};
+    const struct params_moe_tiles tiles = {.ranges = s->ranges,
+                                           .tiles = s->tiles,
+                                           .n_expert = n_expert,
+                                           .tokens = gpu_grouped_tokens(gpu),
+                                           .n_tiles = n_tiles};
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "moe sort",
+                          .shader = SHADER_MOE_SORT,
+                          .spec = {subgroup, subgroup},
+                          .n_spec = 2,
+                          .params = &sort,
+                          .params_bytes = sizeof sort,
+                          .groups = {n_expert},
+                          .reads = {{p->chosen, 4ull * slots}},
+                          .writes = {{s->order, 4ull * slots}, {s->place, 4ull * slots}, {s->ranges, 8ull * n_expert}},
+                      });
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "moe tiles",
+                          .shader = SHADER_MOE_TILES,
+                          .spec = {subgroup, subgroup},
+                          .n_spec = 2,
+                          .params = &tiles,
+                          .params_bytes = sizeof tiles,
+                          .groups = {1},
+                          .reads = {{s->ranges, 8ull * n_expert}},
+                          .writes = {{s->tiles, 16ull * n_tiles}},
+                      });
+}
+
+static void many_combine(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s)
+{
+    const uint32_t slots = p->n * p->n_used, width = p->down->n_out, group = 64;
+    const struct params_moe_combine params = {
+        .z = s->z, .place = s->place, .weight = p->weight, .y = p->y, .width = width, .n_used = p->n_used};
+    const struct gpu_range y = gpu_floats(p->y, (uint64_t)p->n * width);
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "moe combine",
+                          .shader = SHADER_MOE_COMBINE,
+                          .spec = {group, gpu->caps.subgroup},
+                          .n_spec = 2,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up(width, group), p->n},
+                          .reads = {gpu_floats(s->z, (uint64_t)slots * width),
+                                    {s->place, 4ull * slots},
+                                    gpu_floats(p->weight, slots),
+                                    y},
+                          .writes = {y},
+                      });
+}
+
+static void many(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s)
+{
+    const uint32_t slots = p->n * p->n_used, width = p->down->n_in, stride = p->up ? width : 2 * width;
+    struct gpu_grouped g = {
+        .w = p->gate,
+        .x = p->x,
+        .y = s->h,
+        .tiles = s->tiles,
+        .order = s->order,
+        .n_tiles = tiles_most(gpu, slots, p->down->n_mat),
+        .rows = slots,
+        .share = p->n_used,
+    };
+    const uint64_t up = s->h + sizeof(float) * (p->up ? (uint64_t)slots * width : width);
+    many_sort(gpu, p, s, g.n_tiles);
+    gpu_matmul_grouped(gpu, &g);
+    if (p->up) {
+        g.w = p->up;
+        g.y = up;
+        gpu_matmul_grouped(gpu, &g);
+    }
+    /* Into the front of the rows of gate: a row of the result ends before the next row of gate begins. */
+    const struct params_swiglu glu = {.gate = s->h,
+                                      .up = up,
+                                      .y = s->h,
+                                      .width = width,
+                                      .gate_stride = stride,
+                                      .up_stride = stride,
+                                      .y_stride = stride};
+    gpu_swiglu_rows(gpu, &glu, slots);
+    g = (struct gpu_grouped){.w = p->down,
+                             .x = s->h,
+                             .y = s->z,
+                             .tiles = s->tiles,
+                             .n_tiles = g.n_tiles,
+                             .rows = slots,
+                             .share = 1,
+                             .x_stride = stride};
+    gpu_matmul_grouped(gpu, &g);
+    many_combine(gpu, p, s);
+}
+
+void gpu_moe_experts(struct backend *b, const struct moe_experts *p)
+{
+    struct gpu *gpu = gpu_of(b);
+    const struct scratch s = scratch_layout(gpu, p->n * p->n_used, p->down->n_mat, p->down->n_in, p->down->n_out);
+    if (s.end - gpu->scratch[GPU_SCRATCH_MOE].addr > gpu->scratch[GPU_SCRATCH_MOE].bytes) {
+        gpu_fail(gpu, ERROR_FAILED, "experts: a batch of %u tokens is larger than was prepared for", p->n);
+        return;
+    }
+    if (p->n <= FEW_TOKENS && (!p->up || p->up->format == p->gate->format)) {
+        few_up(gpu, p, &s);
+        few_down(gpu, p, &s);
+    } else {
+        many(gpu, p, &s);
+    }
+}

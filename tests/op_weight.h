@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Weights for operation tests: a seeded stack of matrices in any format, on the backend and decoded on the host.
+ */
+#ifndef LECTERN_TESTS_OP_WEIGHT_H
+#define LECTERN_TESTS_OP_WEIGHT_H
+
+#include "tests/op_check.h"
+
+struct check_weight {
+    struct weight w;
+    float *values; /* [n_mat][n_out][n_in], as the format decodes them */
+    unsigned char *blocks;
+};
+
+/* The formats that both backends have. */
+static const char *const check_formats[] = {"F32", "F16", "BF16", "Q8_0", "Q6_K", "Q4_K", "Q5_0"};
+enum { CHECK_FORMATS = sizeof check_formats / sizeof *check_formats };
+
+static inline struct check_weight check_weight(struct check *c, const char *format, uint32_t n_in, uint32_t n_out,
+                                               uint32_t n_mat)
+{
+    const struct quant_format *f = quant_format_named(format);
+    struct error error;
+    assert_non_null(f);
+    const size_t rows = (size_t)n_out * n_mat, row_bytes = quant_row_bytes(f, n_in);
+    assert_true(row_bytes > 0);
+    struct check_weight out = {.values = malloc(rows * n_in * sizeof(float)), .blocks = malloc(rows * row_bytes)};
+    float *row = malloc(n_in * sizeof *row);
+    assert_true(out.values && out.blocks && row);
+    for (size_t r = 0; r < rows; r++) {
+        for (uint32_t i = 0; i < n_in; i++) row[i] = check_normal(c);
+        f->encode(row, NULL, out.blocks + r * row_bytes, n_in);
+        f->decode(out.blocks + r * row_bytes, out.values + r * n_in, n_in);
+    }
+    free(row);
+    const struct gguf_tensor tensor = {.name = {"weight", 6},
+                                       .format = f,
+                                       .n_dims = 3,
+                                       .ne = {n_in, n_out, n_mat, 1},
+                                       .data = out.blocks,
+                                       .bytes = rows * row_bytes};
+    check_ok(c->ops->weight_load(c->backend, &tensor, &out.w, &error), &error);
+    return out;
+}
+
+/* The cpu uses the blocks in place: there is nothing to release then. */
+static inline void check_weight_free(struct check *c, struct check_weight *w)
+{
+    if (w->w.addr != (uint64_t)(uintptr_t)w->blocks) c->ops->release(c->backend, w->w.addr);
+    free(w->values);
+    free(w->blocks);
+}
+
+/* Row `row` of matrix `mat` times x, in double precision. */
+static inline double check_dot(const struct check_weight *w, uint32_t mat, uint32_t row, const float *x)
+{
+    const float *values = w->values + ((size_t)mat * w->w.n_out + row) * w->w.n_in;
+    double sum = 0;
+    for (uint32_t i = 0; i < w->w.n_in; i++) sum += (double)values[i] * (double)x[i];
+    return sum;
+}
+
+#endif
