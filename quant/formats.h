@@ -13,6 +13,9 @@ extern const struct quant_format quant_format_q4_0, quant_format_q4_1, quant_for
 extern const struct quant_format quant_format_q8_0, quant_format_mxfp4;
 extern const struct quant_format quant_format_q2_k, quant_format_q3_k, quant_format_q4_k, quant_format_q5_k;
 extern const struct quant_format quant_format_q6_k;
+extern const struct quant_format quant_format_iq1_s, quant_format_iq1_m;
+extern const struct quant_format quant_format_iq2_xxs, quant_format_iq2_xs, quant_format_iq2_s;
+extern const struct quant_format quant_format_iq3_xxs, quant_format_iq3_s;
 extern const struct quant_format quant_format_iq4_nl, quant_format_iq4_xs;
 extern const struct quant_format quant_format_tq1_0, quant_format_tq2_0;
 
@@ -22,6 +25,12 @@ enum { SUPER = 256 }; /* weights in a super-block of the K and IQ formats */
 static inline float half_at(const uint8_t *p)
 {
     return quant_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
+}
+
+/* `count` bits of a byte from bit `from` on. */
+static inline unsigned bits_at(unsigned byte, size_t from, unsigned count)
+{
+    return byte >> from & ((1u << count) - 1);
 }
 
 /* Stores f as a half and gives back what a reader will see. */

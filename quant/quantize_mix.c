@@ -33,105 +33,54 @@ struct quantize_mix {
     struct rule down;  /* ffn_down of every kind */
 };
 
-/* One format for all. */
-#define PLAIN(format, number) MIX(#format, number, format, format, format)
-/* One format, but for the embedding and the logits. */
-#define MIX(text, number, base_, embed_, output_)                                                                      \
+/* One row: name, general.file_type; format of most tensors, of the embedding, the logits, the attention output, the
+ * routed experts; where values and down projections are better, how, and what they are elsewhere. */
+#define MIX(name, type, base, embed, output, attn, experts, where_v, better_v, value, where_d, better_d, down)         \
     {                                                                                                                  \
-        .name = text, .file_type = number, .base = QUANT_##base_, .embed = QUANT_##embed_, .output = QUANT_##output_,  \
-        .attn_output = QUANT_##base_, .experts = QUANT_##base_, .value = {NOWHERE, QUANT_F16, QUANT_##base_},          \
-        .down = {NOWHERE, QUANT_F16, QUANT_##base_},                                                                   \
+        name, type, QUANT_##base, QUANT_##embed, QUANT_##output, QUANT_##attn, QUANT_##experts,                        \
+            {where_v, QUANT_##better_v, QUANT_##value},                                                                \
+        {                                                                                                              \
+            where_d, QUANT_##better_d, QUANT_##down                                                                    \
+        }                                                                                                              \
     }
+/* One format, but for the embedding and the logits. */
+#define SAME(name, type, base, embed, output)                                                                          \
+    MIX(name, type, base, embed, output, base, base, NOWHERE, base, base, NOWHERE, base, base)
 
+/* clang-format off */
 static const struct quantize_mix mixes[] = {
-    PLAIN(F32, 0),
-    PLAIN(F16, 1),
-    PLAIN(BF16, 32),
-    PLAIN(Q8_0, 7),
-    MIX("Q4_0", 2, Q4_0, Q4_0, Q6_K),
-    MIX("Q4_1", 3, Q4_1, Q4_1, Q6_K),
-    MIX("Q5_0", 8, Q5_0, Q5_0, Q6_K),
-    MIX("Q5_1", 9, Q5_1, Q5_1, Q6_K),
-    {"Q2_K",
-     10,
-     QUANT_Q2_K,
-     QUANT_Q2_K,
-     QUANT_Q6_K,
-     QUANT_Q3_K,
-     QUANT_Q2_K,
-     {EVERYWHERE, QUANT_Q4_K, QUANT_Q4_K},
-     {EVERYWHERE, QUANT_Q3_K, QUANT_Q3_K}},
-    {"Q2_K_S",
-     21,
-     QUANT_Q2_K,
-     QUANT_Q2_K,
-     QUANT_Q6_K,
-     QUANT_Q2_K,
-     QUANT_Q2_K,
-     {EVERYWHERE, QUANT_Q4_K, QUANT_Q4_K},
-     {FIRST_EIGHTH, QUANT_Q4_K, QUANT_Q2_K}},
-    MIX("Q3_K_S", 11, Q3_K, Q3_K, Q6_K),
-    {"Q3_K_M",
-     12,
-     QUANT_Q3_K,
-     QUANT_Q3_K,
-     QUANT_Q6_K,
-     QUANT_Q4_K,
-     QUANT_Q3_K,
-     {FIRST_EIGHTH, QUANT_Q5_K, QUANT_Q4_K},
-     {SPREAD, QUANT_Q4_K, QUANT_Q3_K}},
-    {"Q3_K_L",
-     13,
-     QUANT_Q3_K,
-     QUANT_Q3_K,
-     QUANT_Q6_K,
-     QUANT_Q5_K,
-     QUANT_Q3_K,
-     {EVERYWHERE, QUANT_Q5_K, QUANT_Q5_K},
-     {EVERYWHERE, QUANT_Q5_K, QUANT_Q5_K}},
-    {"Q4_K_S",
-     14,
-     QUANT_Q4_K,
-     QUANT_Q4_K,
-     QUANT_Q6_K,
-     QUANT_Q4_K,
-     QUANT_Q4_K,
-     {FIRST_FOUR, QUANT_Q5_K, QUANT_Q4_K},
-     {FIRST_EIGHTH, QUANT_Q5_K, QUANT_Q4_K}},
-    {"Q4_K_M",
-     15,
-     QUANT_Q4_K,
-     QUANT_Q4_K,
-     QUANT_Q6_K,
-     QUANT_Q4_K,
-     QUANT_Q4_K,
-     {SPREAD, QUANT_Q6_K, QUANT_Q4_K},
-     {SPREAD, QUANT_Q6_K, QUANT_Q4_K}},
-    MIX("Q5_K_S", 16, Q5_K, Q5_K, Q6_K),
-    {"Q5_K_M",
-     17,
-     QUANT_Q5_K,
-     QUANT_Q5_K,
-     QUANT_Q6_K,
-     QUANT_Q5_K,
-     QUANT_Q5_K,
-     {SPREAD, QUANT_Q6_K, QUANT_Q5_K},
-     {SPREAD, QUANT_Q6_K, QUANT_Q5_K}},
-    PLAIN(Q6_K, 18),
-    MIX("IQ4_NL", 25, IQ4_NL, IQ4_NL, Q6_K),
-    MIX("IQ4_XS", 30, IQ4_XS, IQ4_XS, Q6_K),
-    MIX("TQ1_0", 36, TQ1_0, Q4_K, Q6_K),
-    MIX("TQ2_0", 37, TQ2_0, Q4_K, Q6_K),
-    {"MXFP4_MOE",
-     38,
-     QUANT_Q8_0,
-     QUANT_Q8_0,
-     QUANT_Q8_0,
-     QUANT_Q8_0,
-     QUANT_MXFP4,
-     {NOWHERE, QUANT_Q8_0, QUANT_Q8_0},
-     {NOWHERE, QUANT_Q8_0, QUANT_Q8_0}},
+    SAME("F32", 0, F32, F32, F32),
+    SAME("F16", 1, F16, F16, F16),
+    SAME("BF16", 32, BF16, BF16, BF16),
+    SAME("Q8_0", 7, Q8_0, Q8_0, Q8_0),
+    SAME("Q6_K", 18, Q6_K, Q6_K, Q6_K),
+    SAME("Q5_K_S", 16, Q5_K, Q5_K, Q6_K),
+    MIX("Q5_K_M", 17, Q5_K, Q5_K, Q6_K, Q5_K, Q5_K, SPREAD, Q6_K, Q5_K, SPREAD, Q6_K, Q5_K),
+    MIX("Q4_K_S", 14, Q4_K, Q4_K, Q6_K, Q4_K, Q4_K, FIRST_FOUR, Q5_K, Q4_K, FIRST_EIGHTH, Q5_K, Q4_K),
+    MIX("Q4_K_M", 15, Q4_K, Q4_K, Q6_K, Q4_K, Q4_K, SPREAD, Q6_K, Q4_K, SPREAD, Q6_K, Q4_K),
+    SAME("Q3_K_S", 11, Q3_K, Q3_K, Q6_K),
+    MIX("Q3_K_M", 12, Q3_K, Q3_K, Q6_K, Q4_K, Q3_K, FIRST_EIGHTH, Q5_K, Q4_K, SPREAD, Q4_K, Q3_K),
+    MIX("Q3_K_L", 13, Q3_K, Q3_K, Q6_K, Q5_K, Q3_K, EVERYWHERE, Q5_K, Q5_K, EVERYWHERE, Q5_K, Q5_K),
+    MIX("Q2_K", 10, Q2_K, Q2_K, Q6_K, Q3_K, Q2_K, EVERYWHERE, Q4_K, Q4_K, EVERYWHERE, Q3_K, Q3_K),
+    MIX("Q2_K_S", 21, Q2_K, Q2_K, Q6_K, Q2_K, Q2_K, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q4_K, Q2_K),
+    SAME("Q4_0", 2, Q4_0, Q4_0, Q6_K),
+    SAME("Q4_1", 3, Q4_1, Q4_1, Q6_K),
+    SAME("Q5_0", 8, Q5_0, Q5_0, Q6_K),
+    SAME("Q5_1", 9, Q5_1, Q5_1, Q6_K),
+    SAME("IQ4_NL", 25, IQ4_NL, IQ4_NL, Q6_K),
+    SAME("IQ4_XS", 30, IQ4_XS, IQ4_XS, Q6_K),
+    MIX("IQ3_S", 26, IQ3_S, IQ3_S, Q6_K, Q4_K, IQ3_S, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q4_K, IQ3_S),
+    MIX("IQ3_XXS", 23, IQ3_XXS, IQ3_S, Q6_K, IQ3_S, IQ3_XXS, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q4_K, IQ3_XXS),
+    MIX("IQ2_S", 28, IQ2_S, Q2_K, Q6_K, IQ3_S, IQ2_S, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, IQ3_S, IQ2_S),
+    MIX("IQ2_XS", 20, IQ2_XS, Q2_K, Q6_K, IQ2_S, IQ2_XS, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q2_K, IQ2_XS),
+    MIX("IQ2_XXS", 19, IQ2_XXS, Q2_K, Q6_K, IQ2_S, IQ2_XXS, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q2_K, IQ2_XXS),
+    MIX("IQ1_M", 31, IQ1_M, Q2_K, Q6_K, IQ2_XXS, IQ1_M, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q2_K, IQ1_M),
+    MIX("IQ1_S", 24, IQ1_S, Q2_K, Q6_K, IQ2_XXS, IQ1_S, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q2_K, IQ1_S),
+    SAME("TQ1_0", 36, TQ1_0, Q4_K, Q6_K),
+    SAME("TQ2_0", 37, TQ2_0, Q4_K, Q6_K),
+    MIX("MXFP4_MOE", 38, Q8_0, Q8_0, Q8_0, Q8_0, MXFP4, NOWHERE, Q8_0, Q8_0, NOWHERE, Q8_0, Q8_0),
 };
+/* clang-format on */
 
 enum { N_MIXES = sizeof mixes / sizeof mixes[0] };
 
