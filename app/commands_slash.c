@@ -126,7 +126,7 @@ static int question_at(const struct desk *desk, const char *argument, size_t *tu
 static int run_rewind(struct slash_context *context, const char *argument, struct error *error)
 {
     struct desk *desk = context->desk;
-    size_t turn;
+    size_t turn = 0;
     if (context->tui && !*argument) {
         struct error problem = {0};
         chat_begin_rewind(context->tui, &problem);
@@ -226,7 +226,7 @@ static int run_stats(struct slash_context *context, const char *argument, struct
     struct store_usage usage;
     const int rc = desk->store ? store_usage(desk->store, &usage, error) : 0;
     if (desk->store && !rc)
-        say(context, "Kept on disk: %s in %llu sessions and %llu documents.", format_bytes(usage.file_bytes, a),
+        say(context, "Kept on disk: %s; sessions: %llu, documents: %llu.", format_bytes(usage.file_bytes, a),
             (unsigned long long)usage.n_sessions, (unsigned long long)usage.n_documents);
     return rc;
 }

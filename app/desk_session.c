@@ -289,20 +289,33 @@ int desk_open(struct desk *desk, int64_t session, struct error *error)
     return rc;
 }
 
+static bool is_on_desk(const struct desk *desk, const uint8_t hash[32])
+{
+    for (size_t i = 0; i < desk->n_documents; i++)
+        if (!memcmp(desk->documents[i].hash, hash, 32)) return true;
+    return false;
+}
+
 /* Adds what was read to the session and has the worker go on from where the prompt still agrees. */
 static int add_documents(struct desk *desk, const struct document_list *list, struct error *error)
 {
     if (desk->state == DESK_EMPTY) return open_documents(desk, list, false, error);
     const size_t before = desk->n_documents;
     int rc = 0;
-    for (size_t i = 0; !rc && i < list->count; i++) rc = document_append(desk, &list->items[i], error);
+    for (size_t i = 0; !rc && i < list->count; i++)
+        if (!is_on_desk(desk, list->items[i].hash)) rc = document_append(desk, &list->items[i], error);
+    const size_t added = desk->n_documents - before;
+    if (!rc && !added) {
+        desk_note(desk, "%.200s is on the desk already.", list->items[0].name);
+        return 0;
+    }
     for (size_t i = before; !rc && desk->store && i < desk->n_documents; i++)
         rc = store_session_add_document(desk->store, desk->session, desk->documents[i].id, error);
     if (rc) {
         while (desk->n_documents > before) document_clear(&desk->documents[--desk->n_documents]);
         return rc;
     }
-    desk_note(desk, "Added %zu document%s.%s", list->count, list->count == 1 ? "" : "s",
+    desk_note(desk, "Added %zu document%s.%s", added, added == 1 ? "" : "s",
               desk->n_turns ? " The turns so far are read again after it." : "");
     return desk_begin(desk, error);
 }

@@ -82,8 +82,14 @@ void status_draw_message(struct tui *tui, const struct area *screen)
 {
     const int y = screen->height - 2;
     const struct desk_message *message = current_message(tui);
+    char key[24];
     if (message) {
-        draw_format(screen, y, 1, message->kind == MESSAGE_ERROR ? STYLE_ERROR : STYLE_NOTE, "%s", message->text);
+        const enum style style = message->kind == MESSAGE_ERROR ? STYLE_ERROR : STYLE_NOTE;
+        const size_t len = strlen(message->text);
+        const bool fits = text_columns(message->text, len, 0) <= screen->width - 2;
+        const size_t shown = fits ? len : text_fit(message->text, len, screen->width - 9);
+        const int x = draw_text(screen, y, 1, style, message->text, shown);
+        if (!fits) draw_format(screen, y, x, style, "\u2026 (%s)", keys_name_of(KEYMAP_ANY, ACTION_MESSAGES, key));
         return;
     }
     char hint[256] = "";
