@@ -58,59 +58,38 @@ static bool is_break(const struct text_cell *before, const struct text_cell *aft
     return a == L'-' && b != L'-' && (b > 0x7f || (b >= L'A' && b <= L'Z') || (b >= L'a' && b <= L'z'));
 }
 
-struct wrapper {
-    struct text_rows *rows;
-    const char *s;
-    size_t len, base;
-    int width;
-    size_t start;   /* of the row being filled */
-    size_t split;   /* last place where it may end; = start when there is none */
-    int x, split_x; /* columns up to here, and up to split */
-};
-
-static int row_end(struct wrapper *w, size_t end, struct error *error)
+/* A row of s[start, end): blanks at its end are not shown. */
+static int row_end(struct text_rows *rows, const char *s, size_t base, struct text_row row, struct error *error)
 {
-    size_t shown = end;
-    while (shown > w->start && is_blank(w->s[shown - 1])) shown--;
-    return rows_push(w->rows, w->base + w->start, w->base + shown, error);
-}
-
-/* The grapheme [at, next) did not fit. */
-static int wrapper_break(struct wrapper *w, size_t at, struct error *error)
-{
-    const bool at_split = w->split > w->start;
-    const size_t end = at_split ? w->split : at;
-    const int rc = row_end(w, end, error);
-    if (rc) return rc;
-    w->x = at_split ? w->x - w->split_x : 0;
-    w->start = w->split = end;
-    w->split_x = 0;
-    return 0;
+    while (row.end > row.start && is_blank(s[row.end - 1])) row.end--;
+    return rows_push(rows, base + row.start, base + row.end, error);
 }
 
 int text_wrap_line(struct text_rows *rows, const char *s, size_t len, size_t base, int width, struct error *error)
 {
-    struct wrapper w = {.rows = rows, .s = s, .len = len, .base = base, .width = width < 2 ? 2 : width};
+    size_t start = 0,
+           split = 0; /* of the row being filled; the last place where it may end, = start when there is none */
     struct text_cell before = {.columns = 0};
-    for (size_t at = 0; at < len;) {
+    if (width < 2) width = 2;
+    for (size_t at = 0, x = 0; at < len;) {
         struct text_cell cell;
         text_cell(s + at, len - at, &cell);
+        if (at > start && is_break(&before, &cell)) split = at;
         const size_t next = text_next(s, len, at);
-        if (at > w.start && is_break(&before, &cell)) {
-            w.split = at;
-            w.split_x = w.x;
-        }
-        const int columns = text_columns(s + at, next - at, w.x);
-        if (w.x + columns > w.width && at > w.start && !is_blank(s[at])) {
-            const int rc = wrapper_break(&w, at, error);
+        const size_t columns = (size_t)text_columns(s + at, next - at, (int)x);
+        if (x + columns > (size_t)width && at > start && !(next - at == 1 && is_blank(s[at]))) {
+            const size_t end = split > start ? split : at;
+            const int rc = row_end(rows, s, base, (struct text_row){start, end}, error);
             if (rc) return rc;
-            continue; /* measured again: a long word may have to be cut once more */
+            start = split = at = end; /* measured again from here: tabs stand elsewhere now */
+            x = 0;
+            continue;
         }
-        w.x += columns;
+        x += columns;
         before = cell;
         at = next;
     }
-    return row_end(&w, len, error);
+    return row_end(rows, s, base, (struct text_row){start, len}, error);
 }
 
 int text_wrap(struct text_rows *rows, const char *s, size_t len, int width, struct error *error)

@@ -176,6 +176,79 @@ static void search_ignores_case(void **state)
     assert_true(text_find(s, strlen(s), 0, "", &end) == SIZE_MAX);
 }
 
+/* Bytes of any kind, in pieces that like to go wrong. */
+static size_t random_text(uint32_t *seed, char *out, size_t cap)
+{
+    static const char *const pieces[] = {"word",
+                                         " ",
+                                         "\t",
+                                         "\n",
+                                         "-",
+                                         "\xe9\xb2\xb8",
+                                         THUMB_DARK,
+                                         WOMAN_TECHNICIAN,
+                                         FLAG_DE,
+                                         "\xcc\x81",
+                                         "\xe2\x80\x8d",
+                                         "\xff",
+                                         "\xe2\x80",
+                                         "\x1b[31m",
+                                         "\xc2\x9b",
+                                         "\xf3\xa0\x80\x81",
+                                         "\xe3\x80\x82",
+                                         "supercalifragilistic"};
+    size_t len = 0;
+    for (int i = 0; i < 40; i++) {
+        *seed = *seed * 1664525u + 1013904223u;
+        const char *piece = pieces[(*seed >> 16) % (sizeof pieces / sizeof *pieces)];
+        if (len + strlen(piece) >= cap) break;
+        memcpy(out + len, piece, strlen(piece));
+        len += strlen(piece);
+    }
+    return len;
+}
+
+static void any_bytes_wrap_within_the_width(void **state)
+{
+    (void)state;
+    uint32_t seed = 1;
+    for (int round = 0; round < 3000; round++) {
+        char text[1024];
+        const size_t len = random_text(&seed, text, sizeof text);
+        const int width = 4 + round % 40;
+        struct text_rows rows = {0};
+        assert_int_equal(text_wrap(&rows, text, len, width, NULL), 0);
+        size_t at = 0;
+        for (size_t i = 0; i < rows.count; i++) {
+            const struct text_row row = rows.items[i];
+            assert_true(row.start >= at && row.start <= row.end && row.end <= len);
+            for (; at < row.start; at++) assert_non_null(strchr(" \t\n", text[at])); /* only blanks are outside */
+            const int columns = text_columns(text + row.start, row.end - row.start, 0);
+            const bool is_one = text_next(text, len, row.start) >= row.end; /* a flag with marks may be wider */
+            assert_true(columns <= width || is_one);
+            at = row.end;
+        }
+        for (; at < len; at++) assert_non_null(strchr(" \t\n", text[at]));
+        text_rows_free(&rows);
+    }
+}
+
+static void steps_back_undo_steps_forward(void **state)
+{
+    (void)state;
+    uint32_t seed = 7;
+    for (int round = 0; round < 1000; round++) {
+        char text[1024];
+        const size_t len = random_text(&seed, text, sizeof text);
+        for (size_t at = 0; at < len;) {
+            const size_t next = text_next(text, len, at);
+            assert_true(next > at && next <= len);
+            assert_int_equal(text_prev(text, len, next), at);
+            at = next;
+        }
+    }
+}
+
 int main(void)
 {
     if (!setlocale(LC_CTYPE, "C.UTF-8")) {
@@ -192,6 +265,8 @@ int main(void)
         cmocka_unit_test(text_that_grows_wraps_as_if_it_had_come_at_once),
         cmocka_unit_test(a_byte_is_found_in_its_row),
         cmocka_unit_test(search_ignores_case),
+        cmocka_unit_test(any_bytes_wrap_within_the_width),
+        cmocka_unit_test(steps_back_undo_steps_forward),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
