@@ -6,6 +6,9 @@
  * way; (2) a session's turns before its last state; (3) the last state of a session. Inside a class the least recently
  * used goes first, and of equals the deepest: it is the leaf that frees rows. A snapshot takes along the segments that
  * nothing stands on any more.
+ *
+ * Dropping is quick (a gigabyte in 0.05 s) and leaves free pages, which the next saves fill. Giving them back to the
+ * file system takes 1 to 4 s for a gigabyte: only store_gc and store_repair do it.
  */
 #include "store/internal.h"
 
@@ -109,9 +112,7 @@ int store_evict(struct store *store, uint64_t most, uint64_t *freed, size_t *los
     *freed = 0;
     *lost = 0;
     int rc = write_begin(store, error);
-    if (!rc) rc = write_end(store, evict(store->writer, most, freed, lost, error), error);
-    if (!rc && *freed) rc = store_shrink(store, error);
-    return rc;
+    return rc ? rc : write_end(store, evict(store->writer, most, freed, lost, error), error);
 }
 
 /* ---------------------------------------------------------------------------------------------- collection */

@@ -108,6 +108,7 @@ struct migration_plan {
     size_t count;
     int version; /* the version to arrive at */
 };
+int store_verify_schema(sqlite3 *, const char *path, struct error *);
 int store_create(sqlite3 *, struct error *); /* schema and version, in one transaction */
 int store_migrate(sqlite3 *, const char *path, const struct migration_plan *, struct error *);
 

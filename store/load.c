@@ -4,7 +4,8 @@
  * caller's thread hands them to the callbacks. One read transaction spans the load, so that another lectern's
  * eviction cannot pull a row away in the middle.
  *
- * Measured (tests/test_store --bench; 1.06 GB of rows + 43 MB, page cache warm, two cores): see docs in the test.
+ * Measured (test_store --bench; 1.10 GB, page cache warm, two busy cores): 0.35 s of processor time for reading and
+ * verifying, 2.7 GB/s from call to return.
  */
 #include "store/internal.h"
 
@@ -186,20 +187,43 @@ static int run(struct loader *l, const struct store_load *load, struct error *er
     return rc;
 }
 
-/* What could not be read is dropped, so that it is not found again. When that fails too (a full or broken disk), the
- * caller has its error all the same, and meets it again next time. */
-static void drop_damaged(struct store *store, const struct piece *piece, int64_t snapshot)
+/* Whether the piece is damaged also at a second reading: a disk may fail once. Under the write transaction. */
+static bool is_lost(sqlite3 *db, struct piece *piece)
+{
+    struct blob_reader reader;
+    struct error ignored;
+    struct slot slot = {0};
+    int rc = blob_size(db, piece->blob, &piece->name, &piece->size, &ignored);
+    if (!rc) rc = slot_reserve(&slot, piece->size, &ignored);
+    if (!rc) {
+        rc = blob_reader_open(&reader, db, &ignored);
+        if (!rc)
+            rc = blob_reader_read(&reader, piece->blob, &piece->name, (struct store_blob){slot.data, piece->size},
+                                  &ignored);
+        blob_reader_close(&reader);
+    }
+    free(slot.data);
+    return rc == ERROR_STATE;
+}
+
+/* What is lost is dropped, so that it is not found again. When that fails too (a full or broken disk), the caller has
+ * its error all the same, and meets it again next time. */
+static void drop_damaged(struct store *store, struct piece *piece, int64_t snapshot)
 {
     struct error ignored;
-    int rc = write_begin(store, &ignored);
-    if (rc) return;
-    rc = piece->segment ? segment_lose(store->writer, piece->segment, piece->blob, &ignored)
-                        : snapshot_drop(store->writer, snapshot, NULL, &ignored);
+    if (write_begin(store, &ignored)) return;
+    int rc = 0;
+    bool lost = is_lost(store->writer, piece);
+    if (lost)
+        rc = piece->segment ? segment_lose(store->writer, piece->segment, piece->blob, &ignored)
+                            : snapshot_drop(store->writer, snapshot, NULL, &ignored);
     rc = write_end(store, rc, &ignored);
-    if (!rc || !piece->segment || write_begin(store, &ignored)) return;
-    /* The parts cannot be deleted when their own pages are bad; store_repair does that. */
-    rc = db_run(store->writer, "UPDATE segment SET blob = NULL WHERE id = ?1", DB_VALUES(db_int(piece->segment)),
-                &ignored);
+    if (!lost || !rc || write_begin(store, &ignored)) return;
+    /* The parts cannot be deleted when their own pages are bad: forget them, store_repair cleans up. */
+    rc = piece->segment
+             ? db_run(store->writer, "UPDATE segment SET blob = NULL WHERE id = ?1", DB_VALUES(db_int(piece->segment)),
+                      &ignored)
+             : db_run(store->writer, "DELETE FROM snapshot WHERE id = ?1", DB_VALUES(db_int(snapshot)), &ignored);
     write_end(store, rc, &ignored);
 }
 

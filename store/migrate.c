@@ -67,6 +67,27 @@ static int backup_file(sqlite3 *db, const char *path, int version, struct error 
     return rc;
 }
 
+/* Tables and indexes must be those of schema.sql, letter for letter: neither damaged nor somebody's own triggers. */
+int store_verify_schema(sqlite3 *db, const char *path, struct error *error)
+{
+    const char *schema = (const char *)store_schema;
+    sqlite3_stmt *stmt;
+    bool row = false, ours = true;
+    int objects = 0, expected = 0;
+    for (const char *at = schema; (at = strstr(at, "\nCREATE ")); at++) expected++;
+    int rc = db_prepare(db, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL", DB_NONE, &stmt, error);
+    if (!rc) rc = db_step(stmt, &row, error);
+    for (; !rc && row; objects++) {
+        const char *sql = (const char *)sqlite3_column_text(stmt, 0);
+        ours = ours && sql && strstr(schema, sql);
+        rc = sql ? db_step(stmt, &row, error) : store_no_memory(error);
+    }
+    sqlite3_finalize(stmt);
+    if (rc || (ours && objects == expected)) return rc;
+    return error_set(error, ERROR_STATE, "The tables of the store %s are damaged: move it away, and it is made anew.",
+                     path);
+}
+
 static int run_steps(sqlite3 *db, int version, const struct migration_plan *plan, struct error *error)
 {
     int rc = db_run(db, "BEGIN IMMEDIATE", DB_NONE, error);

@@ -5,8 +5,8 @@
  * Thinning. A session keeps a snapshot at every turn (keep) and, on the way, so many that going back from its end P to
  * any earlier point T evaluates at most an eighth of the distance P - T again. Between neighbours a < b the worst T is
  * b - 1, so that a checkpoint m with neighbours a < m < b may go when b - a <= (P - b) / 8. The condition only becomes
- * easier as P grows, hence what was thinned stays right. Checkpoints every 8,192 tokens therefore stay for the last
- * 128 Ki tokens and then double and redouble their distance: about thirty for a million tokens.
+ * easier as P grows, hence what was thinned stays right. Checkpoints every 8,192 tokens therefore all stay for the last
+ * 128 Ki tokens, and further back ever fewer: 40 of 128 for a million tokens.
  */
 #include "store/internal.h"
 

@@ -124,8 +124,7 @@ static int remove_session(sqlite3 *db, int64_t id, struct error *error)
 int store_session_remove(struct store *store, int64_t id, struct error *error)
 {
     int rc = write_begin(store, error);
-    if (!rc) rc = write_end(store, remove_session(store->writer, id, error), error);
-    return rc ? rc : store_shrink(store, error);
+    return rc ? rc : write_end(store, remove_session(store->writer, id, error), error);
 }
 
 /* --------------------------------------------------------------------------------------- forking, rewinding */

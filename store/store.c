@@ -76,14 +76,14 @@ int store_connect(const char *path, enum connect_kind kind, sqlite3 **out, struc
 
 static int require_wal(sqlite3 *db, struct error *error)
 {
-    int64_t is_wal;
     sqlite3_stmt *stmt;
     int rc = db_prepare(db, "PRAGMA journal_mode", DB_NONE, &stmt, error);
     if (rc) return rc;
     bool row = false;
     rc = db_step(stmt, &row, error);
-    const char *mode = row ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
-    is_wal = mode && strcmp(mode, "wal") == 0;
+    const char *mode = row ? (const char *)sqlite3_column_text(stmt, 0) : "";
+    if (!rc && !mode) rc = store_no_memory(error);
+    bool is_wal = mode && strcmp(mode, "wal") == 0;
     sqlite3_finalize(stmt);
     if (rc || is_wal) return rc;
     return error_set(error, ERROR_DISK, "The store's folder does not allow a write-ahead log: choose a local folder.");
@@ -96,6 +96,7 @@ static int open_database(struct store *store, struct error *error)
     if (!rc) rc = store_connect(store->path, CONNECT_WRITER, &store->writer, error);
     if (!rc) rc = require_wal(store->writer, error);
     if (!rc) rc = store_migrate(store->writer, store->path, &released, error);
+    if (!rc) rc = store_verify_schema(store->writer, store->path, error);
     if (!rc) rc = folder_sync(store->dir, error);
     if (!rc) rc = store_connect(store->path, CONNECT_READER, &store->reader, error);
     return rc;

@@ -165,7 +165,8 @@ struct store_usage {
 };
 int store_usage(struct store *, struct store_usage *out, struct error *);
 /* Removes states until they take at most `most` bytes: unreferenced first, then checkpoints, then least recently used
- * leaves. Sessions that lose their last state are counted in *lost. */
+ * leaves. Sessions that lose their last state are counted in *lost. Here and in store_session_remove the freed pages
+ * are used again by later saves (that is quick); store_gc gives them back to the file system. */
 int store_evict(struct store *, uint64_t most, uint64_t *freed, size_t *lost, struct error *);
 /* Drops what no session reaches and gives the pages back. */
 int store_gc(struct store *, uint64_t *freed, struct error *);
