@@ -66,8 +66,9 @@ static void draw_popup_row(const struct area *pane, int y, int columns, bool is_
 static void draw_completion(struct chat_view *chat, const struct area *pane, int bottom)
 {
     const struct completion *completion = &chat->completion;
-    const size_t rows = completion->count < POPUP_ROWS ? completion->count : POPUP_ROWS;
-    if (!rows || (int)rows > bottom) return;
+    size_t rows = completion->count < POPUP_ROWS ? completion->count : POPUP_ROWS;
+    if ((int)rows > bottom) rows = (size_t)bottom;
+    if (!rows) return;
     const size_t selected = completion->selected < completion->count ? completion->selected : 0;
     const size_t first = selected >= rows ? selected - rows + 1 : 0;
     size_t count;

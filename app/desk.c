@@ -295,7 +295,7 @@ static void on_read(struct desk *desk, const struct event *event)
         desk->reading = (struct desk_progress){event->done, event->total, event->seconds, event->rate, event->eta};
     if (desk->state != DESK_READING) return;
     desk->has_read = is_whole;
-    if (!is_whole) {
+    if (!is_whole && desk->pending == PENDING_NONE) {
         desk_note(desk, "Stopped reading; what was read is kept. /read goes on, and so does a question.");
         if (desk->queued) give_back(desk, desk->queued);
         desk->queued = NULL;
@@ -311,8 +311,11 @@ static void on_error(struct desk *desk, const struct event *event)
         on_read(desk, &stopped);
         return;
     }
+    if (!desk->is_ready && !desk->failed) {
+        desk->failed = true;
+        desk->failure = error;
+    }
     desk_fail(desk, &error);
-    if (!desk->is_ready) desk->failed = true;
     if (desk->state == DESK_ANSWERING) take_back_last(desk);
     if (desk->queued) give_back(desk, desk->queued);
     desk->queued = NULL;

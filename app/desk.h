@@ -76,12 +76,13 @@ struct desk {
     bool has_read; /* the documents have been read to the end */
     bool is_saved; /* all there is, is on disk */
     bool was_resumed;
-    bool failed; /* the worker cannot be used */
+    bool failed; /* the worker cannot be used: `failure` says why */
+    struct error failure;
     struct desk_progress loading, reading;
     double resumed_seconds;
     uint64_t resumed_tokens;
     uint64_t prompt_tokens; /* documents and turns when the session was opened; 0 = not known yet */
-    double speed; /* tok/s of the last answer or reading */
+    double speed;           /* tok/s of the last answer or reading */
     time_t answer_started;
 
     char *queued;   /* a question that waits for the reading */

@@ -248,12 +248,22 @@ int desk_open_documents(struct desk *desk, const struct document_list *list, str
     return open_documents(desk, list, desk->params->fresh, error);
 }
 
+/* What was met and not read: each for the messages page, then how many. */
+static void tell_skipped(struct desk *desk, const struct document_list *list)
+{
+    const size_t most = DESK_MESSAGES / 2;
+    for (size_t i = 0; i < list->n_skipped && i < most; i++)
+        desk_note(desk, "Skipped %.300s: %s.", list->skipped[i].name, list->skipped[i].reason);
+    if (list->n_skipped > 1) desk_note(desk, "%zu files were skipped; F5 or /messages tells why.", list->n_skipped);
+}
+
 int desk_start(struct desk *desk, struct error *error)
 {
     const struct tui_params *params = desk->params;
     int rc = worker_start(&desk->worker, &params->worker, error);
     if (rc) return rc;
     struct error problem = {0};
+    if (params->documents) tell_skipped(desk, params->documents);
     if (params->session)
         rc = desk_open(desk, params->session, &problem);
     else if (params->documents && params->documents->count)
@@ -330,9 +340,7 @@ int desk_add(struct desk *desk, const char *path, struct error *error)
     if (!paths[0]) return out_of_memory(error);
     int rc = documents_read(&list, paths, 1, error);
     free(paths[0]);
-    if (!rc && list.n_skipped)
-        desk_note(desk, "%zu file%s skipped; the first: %s (%s).", list.n_skipped, list.n_skipped == 1 ? "" : "s",
-                  list.skipped[0].name, list.skipped[0].reason);
+    if (!rc) tell_skipped(desk, &list);
     if (!rc && desk_is_busy(desk)) {
         desk->pending = PENDING_DOCUMENTS;
         desk->pending_documents = list;

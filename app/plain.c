@@ -213,6 +213,7 @@ static void loop(struct plain *plain)
         desk_poll(plain->desk);
         tell_progress(plain);
         tell_answer(plain);
+        if (plain->desk->failed) return; /* its sentence is the caller's to tell */
         tell_messages(plain);
         use_input(plain);
     }
@@ -229,9 +230,13 @@ int plain_run(const struct tui_params *params, struct error *error)
         tell_opening(plain.desk);
         tell_messages(&plain);
         loop(&plain);
+        if (plain.desk->failed) {
+            *error = plain.desk->failure;
+            rc = (int)error->code;
+        }
     }
     desk_destroy(&plain.desk);
     release_signals();
     text_block_free(&plain.input);
-    return rc ? rc : plain.ended_by ? 128 + plain.ended_by : 0;
+    return plain.ended_by ? 128 + plain.ended_by : rc;
 }

@@ -369,8 +369,11 @@ static int run(struct tui *tui, struct error *error)
     draw_frame(tui);
     rc = desk_start(tui->desk, error);
     tui->needs_draw = true;
-    if (!rc) loop(tui);
-    return rc;
+    if (rc) return rc;
+    loop(tui);
+    if (!tui->desk->failed) return 0;
+    *error = tui->desk->failure;
+    return (int)error->code;
 }
 
 int tui_run(const struct tui_params *params, struct error *error)
@@ -381,6 +384,6 @@ int tui_run(const struct tui_params *params, struct error *error)
     if (tui.desk) close_views(&tui);
     desk_destroy(&tui.desk);
     history_free(&tui.history);
-    if (!rc && tui.ended_by) rc = 128 + tui.ended_by;
+    if (tui.ended_by) rc = 128 + tui.ended_by;
     return rc;
 }

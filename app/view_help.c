@@ -10,8 +10,11 @@
 #include "app/pager.h"
 #include "app/view.h"
 
+#define HELP_COLUMNS 64
+
 struct pager_view {
     struct pager help, messages;
+    bool is_narrow;       /* help is made for less than HELP_COLUMNS */
     size_t messages_made; /* how many messages the page holds */
 };
 
@@ -24,7 +27,15 @@ static void keys_of_row(const struct key_row *row, char *out, size_t cap)
         n += (size_t)snprintf(out + n, cap - n, "%s%s", k ? ", " : "", keys_name(row->keys[k], name));
 }
 
-static void make_help(struct pager *pager)
+static void add_entry(struct pager *pager, bool is_narrow, const char *what, const char *help)
+{
+    if (is_narrow)
+        pager_add(pager, "  %s\n      %s", what, help);
+    else
+        pager_add(pager, "  %-24s %s", what, help);
+}
+
+static void make_help(struct pager *pager, bool is_narrow)
 {
     size_t count;
     const struct key_row *rows = keys_table(&count);
@@ -33,15 +44,15 @@ static void make_help(struct pager *pager)
         if (i == 0 || rows[i].map != rows[i - 1].map)
             pager_add(pager, "%s%c%s", i ? "\n" : "", PAGER_STRONG, keymap_name(rows[i].map));
         keys_of_row(&rows[i], keys, sizeof keys);
-        pager_add(pager, "  %-24s %s", keys, rows[i].help);
+        add_entry(pager, is_narrow, keys, rows[i].help);
     }
     const struct slash_command *commands = slash_table(&count);
     pager_add(pager, "\n%cCommands", PAGER_STRONG);
     for (size_t i = 0; i < count; i++) {
         snprintf(keys, sizeof keys, "/%s %s", commands[i].name, commands[i].arguments);
-        pager_add(pager, "  %-24s %s", keys, commands[i].help);
+        add_entry(pager, is_narrow, keys, commands[i].help);
     }
-    pager_add(pager, "  %-24s %s", "@FILE", "in a question: puts the file on the desk first");
+    add_entry(pager, is_narrow, "@FILE", "in a question: puts the file on the desk first");
 }
 
 static void make_messages(struct tui *tui)
@@ -67,7 +78,7 @@ static int help_create(struct tui *tui, struct error *error)
 {
     tui->pager = calloc(1, sizeof *tui->pager);
     if (!tui->pager) return error_set(error, ERROR_FAILED, "Out of memory while opening the screen.");
-    make_help(&tui->pager->help);
+    make_help(&tui->pager->help, false);
     return 0;
 }
 
@@ -90,8 +101,15 @@ static bool page_act(struct tui *tui, struct pager *pager, int action)
 
 static void help_draw(struct tui *tui, const struct area *area)
 {
-    pager_draw(&tui->pager->help, area);
+    struct pager_view *view = tui->pager;
+    if (view->is_narrow != (area->width < HELP_COLUMNS)) {
+        view->is_narrow = !view->is_narrow;
+        pager_clear(&view->help);
+        make_help(&view->help, view->is_narrow);
+    }
+    pager_draw(&view->help, area);
 }
+
 static bool help_act(struct tui *tui, int action)
 {
     return page_act(tui, &tui->pager->help, action);

@@ -31,3 +31,11 @@ check help-3-error
 keys F5
 wait_for "error: There is no /nonsense"
 wait_for "error: The question does not fit"
+keys q
+wait_gone "error:"
+
+# A narrow terminal has the help below its key.
+resize 12 44
+keys F1
+without=message
+check help-4-narrow

@@ -32,7 +32,7 @@ wait_for "/search"
 check input-2-commands
 type "ta"
 keys Tab
-wait_for "/stats "
+wait_for "> /stats"
 keys C-c
 type "first question"
 keys Enter
@@ -83,3 +83,13 @@ keys C-Home
 wait_for "3 documents"
 test "$(stat -c %a state/history)" = 600 || fail "the history can be read by others"
 grep -q '^first question$' state/history || fail "the history lacks a question"
+
+# The mouse wheel scrolls (as the terminal sends it: button 64, column and row 10).
+keys C-End
+keys -l "$(printf '\033[M`**')"
+wait_for "more below"
+
+# Text from a program that is not on the desk twice.
+type "/add note.md"
+keys Enter
+wait_for "note.md is on the desk already."
