@@ -20,8 +20,9 @@ layout(push_constant) uniform push {
     params_kda_chunk p;
 };
 
-shared vec4 keys[KDA_CHUNK * PITCH];
-shared vec4 queries[KDA_CHUNK * PITCH];
+// Rows of the chunk: k, then beta k exp(G), at KEYS; q, then beta v, at QUERIES.
+const uint KEYS = 0, QUERIES = KDA_CHUNK * PITCH;
+shared vec4 rows[2 * KDA_CHUNK * PITCH];
 shared vec4 decays[KDA_CHUNK * PITCH]; // g, then G, its running sum
 shared float betas[KDA_CHUNK];
 shared float coupling[KDA_CHUNK * KDA_CHUNK]; // A_kk, strictly below the diagonal
@@ -37,8 +38,8 @@ void load_chunk(uint self, uint first, uint head)
     for (uint i = self; i < KDA_CHUNK * QUADS; i += GROUP) {
         const uint t = i / QUADS, quad = i % QUADS, at = (first + t) * width + head * D + quad * 4;
         const bool in_range = first + t < p.n;
-        keys[t * PITCH + quad] = in_range ? load_quad(f32_ref(p.k), at) : vec4(0);
-        queries[t * PITCH + quad] = in_range ? load_quad(f32_ref(p.q), at) : vec4(0);
+        rows[KEYS + t * PITCH + quad] = in_range ? load_quad(f32_ref(p.k), at) : vec4(0);
+        rows[QUERIES + t * PITCH + quad] = in_range ? load_quad(f32_ref(p.q), at) : vec4(0);
         decays[t * PITCH + quad] = in_range ? load_quad(f32_ref(p.g), at) : vec4(0);
     }
     if (self < KDA_CHUNK)
@@ -67,8 +68,8 @@ void pair_tile(uint a, uint b, f32_ref record)
     for (uint quad = 0; quad < QUADS; quad++) {
         const uint i0 = 2 * a * PITCH + quad, j0 = 2 * b * PITCH + quad;
         const vec4 gi0 = decays[i0], gi1 = decays[i0 + PITCH], gj0 = decays[j0], gj1 = decays[j0 + PITCH];
-        const vec4 ki0 = keys[i0], ki1 = keys[i0 + PITCH], kj0 = keys[j0], kj1 = keys[j0 + PITCH];
-        const vec4 qi0 = queries[i0], qi1 = queries[i0 + PITCH];
+        const vec4 ki0 = rows[KEYS + i0], ki1 = rows[KEYS + i0 + PITCH], kj0 = rows[KEYS + j0], kj1 = rows[KEYS + j0 + PITCH];
+        const vec4 qi0 = rows[QUERIES + i0], qi1 = rows[QUERIES + i0 + PITCH];
         vec4 e = kj0 * decay_between(gi0, gj0);
         kk.x += dot(ki0, e);
         qk.x += dot(qi0, e);
@@ -89,46 +90,33 @@ void pair_tile(uint a, uint b, f32_ref record)
     }
 }
 
-void substitute(inout vec4 x[KDA_CHUNK])
+// q exp(G), k exp(G_last - G) and exp(G_last) go to the record; right-hand sides take the places of k and q.
+void decay_rows(uint self, uint first, uint head, f32_ref record)
 {
-    [[unroll]] for (uint i = 1; i < KDA_CHUNK; i++)
-        [[unroll]] for (uint j = 0; j < i; j++)
-            x[i] -= coupling[i * KDA_CHUNK + j] * x[j];
-}
-
-void solve_u(uint quad, uint first, uint head, f32_ref record)
-{
-    vec4 x[KDA_CHUNK];
-    [[unroll]] for (uint i = 0; i < KDA_CHUNK; i++) {
-        const uint at = ((first + i) * p.n_head + head) * D + quad * 4;
-        x[i] = first + i < p.n ? betas[i] * load_quad(f32_ref(p.v), at) : vec4(0);
-    }
-    substitute(x);
-    [[unroll]] for (uint i = 0; i < KDA_CHUNK; i++)
-        [[unroll]] for (uint c = 0; c < 4; c++)
-            record.v[48 * D + i * D + quad * 4 + c] = x[i][c];
-}
-
-void solve_w(uint quad, f32_ref record)
-{
-    const vec4 last = decays[(KDA_CHUNK - 1) * PITCH + quad];
-    const uint block = quad / 2, inside = quad % 2 * 4;
-    vec4 x[KDA_CHUNK];
-    [[unroll]] for (uint i = 0; i < KDA_CHUNK; i++) {
-        const vec4 g = decays[i * PITCH + quad], k = keys[i * PITCH + quad];
-        const vec4 decay = exp(g), qe = queries[i * PITCH + quad] * decay, ke = k * exp(last - g);
-        x[i] = betas[i] * k * decay;
+    for (uint i = self; i < KDA_CHUNK * QUADS; i += GROUP) {
+        const uint t = i / QUADS, quad = i % QUADS, at = t * PITCH + quad, block = quad / 2, inside = quad % 2 * 4;
+        const vec4 last = decays[(KDA_CHUNK - 1) * PITCH + quad], g = decays[at], k = rows[KEYS + at];
+        const vec4 decay = exp(g), qe = rows[QUERIES + at] * decay, ke = k * exp(last - g);
+        vec4 v = vec4(0);
+        if (first + t < p.n) v = load_quad(f32_ref(p.v), ((first + t) * p.n_head + head) * D + quad * 4);
         [[unroll]] for (uint c = 0; c < 4; c++) {
-            record.v[block * 256 + i * 16 + 8 + inside + c] = qe[c];
-            record.v[32 * D + block * 128 + i * 8 + inside + c] = ke[c];
+            record.v[block * 256 + t * 16 + 8 + inside + c] = qe[c];
+            record.v[32 * D + block * 128 + t * 8 + inside + c] = ke[c];
+            if (t == KDA_CHUNK - 1) record.v[64 * D + quad * 4 + c] = decay[c];
         }
+        rows[KEYS + at] = betas[t] * k * decay;
+        rows[QUERIES + at] = betas[t] * v;
     }
-    substitute(x);
-    const vec4 through = exp(last);
-    [[unroll]] for (uint c = 0; c < 4; c++) {
-        record.v[64 * D + quad * 4 + c] = through[c];
-        [[unroll]] for (uint i = 0; i < KDA_CHUNK; i++)
-            record.v[block * 256 + i * 16 + inside + c] = x[i][c];
+}
+
+// Four columns of U or W. Element (i, c) goes to record[to + i * pitch + c].
+void solve(uint from, f32_ref record, uint to, uint pitch)
+{
+    vec4 x[KDA_CHUNK];
+    [[unroll]] for (uint i = 0; i < KDA_CHUNK; i++) {
+        x[i] = rows[from + i * PITCH];
+        [[unroll]] for (uint j = 0; j < i; j++) x[i] -= coupling[i * KDA_CHUNK + j] * x[j];
+        [[unroll]] for (uint c = 0; c < 4; c++) record.v[to + i * pitch + c] = x[i][c];
     }
 }
 
@@ -145,10 +133,12 @@ void main()
         pair_tile(a, tile - a * (a + 1) / 2, record);
     }
     barrier();
+    decay_rows(self, first, head, record);
+    barrier();
     for (uint i = self; i < 2 * QUADS; i += GROUP) {
-        if (i < QUADS)
-            solve_u(i, first, head, record);
-        else
-            solve_w(i - QUADS, record);
+        const bool is_u = i < QUADS;
+        const uint quad = is_u ? i : i - QUADS;
+        solve((is_u ? QUERIES : KEYS) + quad, record, is_u ? 48 * D + quad * 4 : quad / 2 * 256 + quad % 2 * 4,
+              is_u ? D : 16);
     }
 }

@@ -16,12 +16,8 @@ layout(push_constant) uniform push {
     params_kda_conv p;
 };
 
-void main()
+void convolve(uint stream, uint head, uint segment, uint first, uint end)
 {
-    const uint unit = gl_WorkGroupID.x * TEAMS + team_id();
-    const uint stream = unit % 3, head = unit / 3 % p.n_head, segment = unit / 3 / p.n_head;
-    const uint first = segment * p.segment, end = min(first + p.segment, p.n);
-    if (first >= end) return;
     const uint width = p.n_head * D, lane = lane_id();
     f32_ref x = f32_ref(p.x[stream]), y = f32_ref(p.y[stream]), kernel = f32_ref(p.kernel[stream]);
     const uint before = (segment * 3 + stream) * width * 3;
@@ -55,13 +51,21 @@ void main()
         [[unroll]] for (uint i = 0; i < PER; i++)
             if (i * LANES + lane < D) y.v[t * width + head * D + i * LANES + lane] = r[i] * factor;
     }
-    if (end < p.n) return;
     f32_ref history = f32_ref(p.history);
     [[unroll]] for (uint i = 0; i < PER; i++) {
-        if (i * LANES + lane >= D) break;
         const uint at = (stream * width + head * D + i * LANES + lane) * 3;
-        history.v[at] = a[i];
-        history.v[at + 1] = b[i];
-        history.v[at + 2] = c[i];
+        if (end == p.n && i * LANES + lane < D) {
+            history.v[at] = a[i];
+            history.v[at + 1] = b[i];
+            history.v[at + 2] = c[i];
+        }
     }
+}
+
+void main()
+{
+    const uint unit = gl_WorkGroupID.x * TEAMS + team_id();
+    const uint stream = unit % 3, head = unit / 3 % p.n_head, segment = unit / 3 / p.n_head;
+    const uint first = segment * p.segment;
+    if (first < p.n) convolve(stream, head, segment, first, min(first + p.segment, p.n));
 }

@@ -17,21 +17,21 @@ layout(push_constant) uniform push {
 // log(1 + exp(x)). Small exponentials by the series: 1 + e would lose their digits.
 float softplus(float x)
 {
-    if (x > 20) return x;
-    const float e = exp(x);
-    return e < 0.01 ? e * (1 - e * (0.5 - e * (1.0 / 3 - e * 0.25))) : log(1 + e);
+    const float e = exp(min(x, 20)), small = e * (1 - e * (0.5 - e * (1.0 / 3 - e * 0.25)));
+    return x > 20 ? x : e < 0.01 ? small : log(1 + e);
 }
 
 void main()
 {
     const uint channel = gl_GlobalInvocationID.x, token = gl_WorkGroupID.y, width = p.n_head * D;
-    if (channel >= width) return;
-    const uint head = channel / D;
-    f32_ref f = f32_ref(p.f), beta = f32_ref(p.beta);
-    const float x = f.v[token * width + channel] + f32_ref(p.dt).v[channel];
-    f.v[token * width + channel] = f32_ref(p.a).v[head] * softplus(x);
-    if (channel % D == 0) {
-        const uint at = token * p.n_head + head;
-        beta.v[at] = 1 / (1 + exp(-beta.v[at]));
+    if (channel < width) {
+        const uint head = channel / D;
+        f32_ref f = f32_ref(p.f), beta = f32_ref(p.beta);
+        const float x = f.v[token * width + channel] + f32_ref(p.dt).v[channel];
+        f.v[token * width + channel] = f32_ref(p.a).v[head] * softplus(x);
+        if (channel % D == 0) {
+            const uint at = token * p.n_head + head;
+            beta.v[at] = 1 / (1 + exp(-beta.v[at]));
+        }
     }
 }

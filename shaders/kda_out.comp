@@ -18,17 +18,18 @@ layout(push_constant) uniform push {
 void main()
 {
     const uint row = gl_WorkGroupID.x * TEAMS + team_id(), lane = lane_id();
-    if (row >= p.rows) return;
-    f32_ref o = f32_ref(p.o), z = f32_ref(p.z), gain = f32_ref(p.gain);
-    float x[PER], squares = 0;
-    [[unroll]] for (uint i = 0; i < PER; i++) {
-        const uint d = i * LANES + lane;
-        x[i] = d < D ? o.v[row * D + d] : 0;
-        squares += x[i] * x[i];
-    }
-    const float factor = 1 / sqrt(lanes_sum(squares) / D + p.eps);
-    [[unroll]] for (uint i = 0; i < PER; i++) {
-        const uint d = i * LANES + lane;
-        if (d < D) o.v[row * D + d] = x[i] * factor * gain.v[d] / (1 + exp(-z.v[row * D + d]));
+    if (row < p.rows) {
+        f32_ref o = f32_ref(p.o), z = f32_ref(p.z), gain = f32_ref(p.gain);
+        float x[PER], squares = 0;
+        [[unroll]] for (uint i = 0; i < PER; i++) {
+            const uint d = i * LANES + lane;
+            x[i] = d < D ? o.v[row * D + d] : 0;
+            squares += x[i] * x[i];
+        }
+        const float factor = 1 / sqrt(lanes_sum(squares) / D + p.eps);
+        [[unroll]] for (uint i = 0; i < PER; i++) {
+            const uint d = i * LANES + lane;
+            if (d < D) o.v[row * D + d] = x[i] * factor * gain.v[d] / (1 + exp(-z.v[row * D + d]));
+        }
     }
 }

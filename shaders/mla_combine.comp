@@ -16,14 +16,15 @@ layout(push_constant) uniform push {
 void main()
 {
     const uint channel = gl_GlobalInvocationID.x, query = gl_WorkGroupID.y;
-    if (channel >= R) return;
-    float most = -1e30, total = 0, sum = 0;
-    for (uint s = 0; s < p.splits; s++) {
-        f32_in part = f32_in(p.part + (uint64_t(s) * p.queries + query) * (R + 2) * 4);
-        const float high = max(most, part.v[R]), keep = exp(most - high), scale = exp(part.v[R] - high);
-        total = total * keep + part.v[R + 1] * scale;
-        sum = sum * keep + part.v[channel] * scale;
-        most = high;
+    if (channel < R) {
+        float most = -1e30, total = 0, sum = 0;
+        for (uint s = 0; s < p.splits; s++) {
+            f32_in part = f32_in(p.part + (uint64_t(s) * p.queries + query) * (R + 2) * 4);
+            const float high = max(most, part.v[R]), keep = exp(most - high), scale = exp(part.v[R] - high);
+            total = total * keep + part.v[R + 1] * scale;
+            sum = sum * keep + part.v[channel] * scale;
+            most = high;
+        }
+        f32_ref(p.latent).v[query * R + channel] = sum / total;
     }
-    f32_ref(p.latent).v[query * R + channel] = sum / total;
 }

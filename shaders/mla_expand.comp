@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Keys and values of a range of rows: K = K_b^T c and V = V_b c, one product with [K_b | V_b^T]. A team computes ROWS
-// rows times LANES * PER columns; lanes are columns. One more "head" copies the pe part.
-// Workgroups: (columns, rows / (ROWS * TEAMS), n_head + 1).
+// rows times LANES * PER columns; lanes are columns. Workgroups: (columns, rows / (ROWS * TEAMS), n_head); ROWS * TEAMS
+// divides MLA_TILE.
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "lanes.glsl"
@@ -33,25 +33,10 @@ uint tiled(uint row, uint width, uint channel)
     return (row / MLA_TILE * width + channel) * MLA_TILE + row % MLA_TILE;
 }
 
-void copy_pe(uint row, uint column)
-{
-    for (uint i = 0; i < ROWS * PER; i++) {
-        const uint at = row + i / PER, channel = column + i % PER * LANES;
-        if (channel >= P) continue;
-        const float x = row_load(range_row(at), R + channel);
-        f32_ref(p.pe).v[tiled(at, P, channel)] = at < p.count ? x : 0;
-    }
-}
-
 void main()
 {
     const uint lane = lane_id(), head = gl_WorkGroupID.z, column = gl_WorkGroupID.x * LANES * PER + lane;
     const uint row = (gl_WorkGroupID.y * TEAMS + team_id()) * ROWS;
-    if (row >= p.tiles * MLA_TILE) return;
-    if (head == p.n_head) {
-        copy_pe(row, column);
-        return;
-    }
     uint64_t rows[ROWS];
     float sum[ROWS][PER];
     [[unroll]] for (uint i = 0; i < ROWS; i++) {

@@ -50,10 +50,9 @@ void add_scores(uint token, uint head, uint from, uint width, f32_in tiles, uint
 void main()
 {
     const uint head = gl_WorkGroupID.y, lane = lane_id(), token = (gl_WorkGroupID.x * TEAMS + team_id()) * QUERIES;
-    if (token >= p.n) return;
     const uint sees_all = p.first + min(token + QUERIES, p.n); // keys that the last query of the tile sees
-    if (sees_all <= p.start) return;
-    const uint end = min(sees_all - p.start, p.count);
+    const bool present = token < p.n && sees_all > p.start;
+    const uint end = present ? min(sees_all - p.start, p.count) : 0;
     f32_in keys = f32_in(p.k + uint64_t(head) * p.tiles * MLA_TILE * N * 4), pe = f32_in(p.pe);
     f32_in values = f32_in(p.v + uint64_t(head) * p.tiles * MLA_TILE * V * 4);
     f32_ref o = f32_ref(p.o), running = f32_ref(p.running);
@@ -102,13 +101,14 @@ void main()
         }
     }
     [[unroll]] for (uint i = 0; i < QUERIES; i++) {
-        if (token + i >= p.n) break;
         const uint at = (token + i) * p.n_head + head;
+        const bool mine = present && token + i < p.n;
         const float all = lanes_sum(total[i]);
         const bool done = sees_all <= p.start + p.count;
-        [[unroll]] for (uint c = 0; c < PER; c++)
-            if (c * LANES + lane < V) o.v[at * V + c * LANES + lane] = done ? sums[i][c] / all : sums[i][c];
-        if (lane == 0) {
+        const float scale = done ? 1 / all : 1;
+        if (mine) {
+            [[unroll]] for (uint c = 0; c < PER; c++)
+                if (V % LANES == 0 || c * LANES + lane < V) o.v[at * V + c * LANES + lane] = sums[i][c] * scale;
             running.v[at * 2] = most[i];
             running.v[at * 2 + 1] = all;
         }

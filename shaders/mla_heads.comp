@@ -11,12 +11,13 @@
 
 layout(constant_id = 2) const uint SHARE = 4; // a power of two, at most LANES
 layout(constant_id = 3) const uint TOKENS = 1;
+layout(constant_id = 4) const uint ROWS = 4;  // of a lane: x is loaded once for them
 
 layout(push_constant) uniform push {
     params_mla_heads p;
 };
 
-void load_run(uint64_t row, uint run, out float w[RUN])
+void load_w(uint64_t row, uint run, out float w[RUN])
 {
 #ifdef WEIGHT_PLAIN
     run_decode_part(row, run, p.n_in, w);
@@ -25,28 +26,36 @@ void load_run(uint64_t row, uint run, out float w[RUN])
 #endif
 }
 
+void load_x(uint token, uint head, uint run, out float x[RUN])
+{
+    f32_in from = f32_in(p.x + uint64_t(min(token, p.n - 1) * p.n_head + head) * p.x_pitch * 4);
+    [[unroll]] for (uint i = 0; i < RUN; i++)
+        x[i] = from.v[min(run_column(run) + segment_column(i / 8) + i % 8, p.n_in - 1)];
+}
+
 void main()
 {
     const uint lane = lane_id(), head = gl_WorkGroupID.y, token = gl_WorkGroupID.z * TOKENS;
-    const uint r = (gl_WorkGroupID.x * TEAMS + team_id()) * (LANES / SHARE) + lane / SHARE;
-    const uint64_t row = p.w + head * p.mat_bytes + uint64_t(min(r, p.n_out - 1)) * p.row_bytes;
-    float acc[TOKENS];
-    [[unroll]] for (uint t = 0; t < TOKENS; t++) acc[t] = 0;
+    const uint first = ((gl_WorkGroupID.x * TEAMS + team_id()) * (LANES / SHARE) + lane / SHARE) * ROWS;
+    float acc[ROWS][TOKENS];
+    [[unroll]] for (uint r = 0; r < ROWS; r++)
+        [[unroll]] for (uint t = 0; t < TOKENS; t++) acc[r][t] = 0;
     for (uint run = lane % SHARE; run * RUN < p.n_in; run += SHARE) {
-        float w[RUN];
-        load_run(row, run, w);
-        [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-            f32_in x = f32_in(p.x + uint64_t(min(token + t, p.n - 1) * p.n_head + head) * p.x_pitch * 4);
-            [[unroll]] for (uint i = 0; i < RUN; i++) {
-                const uint column = run_column(run) + segment_column(i / 8) + i % 8;
-                acc[t] += w[i] * x.v[min(column, p.n_in - 1)];
-            }
+        float x[TOKENS][RUN];
+        [[unroll]] for (uint t = 0; t < TOKENS; t++) load_x(token + t, head, run, x[t]);
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            float w[RUN];
+            load_w(p.w + head * p.mat_bytes + uint64_t(min(first + r, p.n_out - 1)) * p.row_bytes, run, w);
+            [[unroll]] for (uint t = 0; t < TOKENS; t++)
+                [[unroll]] for (uint i = 0; i < RUN; i++) acc[r][t] += w[i] * x[t][i];
         }
     }
-    [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-        float sum = acc[t];
-        [[unroll]] for (uint m = SHARE / 2; m > 0; m >>= 1) sum += subgroupShuffleXor(sum, m);
-        if (lane % SHARE == 0 && r < p.n_out && token + t < p.n)
-            f32_ref(p.y).v[((token + t) * p.n_head + head) * p.n_out + r] = sum;
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+            float sum = acc[r][t];
+            [[unroll]] for (uint m = SHARE / 2; m > 0; m >>= 1) sum += subgroupShuffleXor(sum, m);
+            if (lane % SHARE == 0 && first + r < p.n_out && token + t < p.n)
+                f32_ref(p.y).v[((token + t) * p.n_head + head) * p.n_out + first + r] = sum;
+        }
     }
 }

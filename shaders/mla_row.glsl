@@ -12,10 +12,16 @@ uint64_t row_address(uint64_t table, uint layer, uint row_bytes, uint token)
 
 float row_load(uint64_t row, uint i)
 {
-    if (DTYPE == 0) return f32_in(row).v[i];
-    if (DTYPE == 1) return half_to_float(uint(u16_in(row).v[i]));
-    uint64_t block = row + i / 32 * 34;
-    return half_to_float(uint(u16_in(block).v[0])) * float(int(i8_in(block + 2).v[i % 32]));
+    float x;
+    if (DTYPE == 0) {
+        x = f32_in(row).v[i];
+    } else if (DTYPE == 1) {
+        x = half_to_float(uint(u16_in(row).v[i]));
+    } else {
+        uint64_t block = row + i / 32 * 34;
+        x = half_to_float(uint(u16_in(block).v[0])) * float(int(i8_in(block + 2).v[i % 32]));
+    }
+    return x;
 }
 
 #endif

@@ -25,8 +25,10 @@ const float LOWEST = -1e30;
 
 float load_query(uint query, uint i)
 {
-    if (i >= R + P) return 0;
-    return i < R ? f32_in(p.qa).v[query * R + i] : f32_in(p.q).v[query * (p.nope + P) + p.nope + i - R];
+    const uint64_t from = i < R ? p.qa + uint64_t(query * R + i) * 4
+                                : p.q + uint64_t(query * (p.nope + P) + p.nope + min(i, R + P - 1) - R) * 4;
+    const float x = f32_in(from).v[0];
+    return i < R + P ? x : 0;
 }
 
 void add_scores(uint query, uint64_t rows[KEYS], uint lane, inout float score[QUERIES][KEYS])
@@ -50,9 +52,9 @@ void main()
 {
     const uint unit = gl_WorkGroupID.x * TEAMS + team_id(), lane = lane_id(), queries = p.n * p.n_head;
     const uint split = unit % p.splits, query = unit / p.splits * QUERIES;
-    if (query >= queries) return;
-    const uint last = p.first + (min(query + QUERIES, queries) - 1) / p.n_head; // the furthest key seen
-    const uint begin = split * p.keys, end = min(begin + p.keys, last + 1);
+    // The furthest key seen. A tile past the end sees none.
+    const uint last = p.first + (min(query + QUERIES, queries) - 1) / p.n_head;
+    const uint begin = split * p.keys, end = query < queries ? min(begin + p.keys, last + 1) : 0;
 
     float sums[QUERIES][PER], most[QUERIES], total[QUERIES];
     [[unroll]] for (uint i = 0; i < QUERIES; i++) {
@@ -99,12 +101,12 @@ void main()
         }
     }
     [[unroll]] for (uint i = 0; i < QUERIES; i++) {
-        if (query + i >= queries) break;
         f32_ref part = f32_ref(p.part + (uint64_t(split) * queries + query + i) * (R + 2) * 4);
         const float all = lanes_sum(total[i]);
-        [[unroll]] for (uint c = 0; c < PER; c++)
-            if (c * LANES + lane < R) part.v[c * LANES + lane] = sums[i][c];
-        if (lane == 0) {
+        const bool mine = query + i < queries;
+        if (mine) {
+            [[unroll]] for (uint c = 0; c < PER; c++)
+                if (R % LANES == 0 || c * LANES + lane < R) part.v[c * LANES + lane] = sums[i][c];
             part.v[R] = most[i];
             part.v[R + 1] = all;
         }

@@ -22,30 +22,28 @@ uint16_t to_half(float x)
     return uint16_t(packHalf2x16(vec2(x, 0)));
 }
 
-void main()
+float normalised(f32_in c, uint i, float factor)
 {
-    const uint t = gl_WorkGroupID.x * TEAMS + team_id(), lane = lane_id();
-    if (t >= p.n) return;
-    f32_in c = f32_in(p.c + uint64_t(t) * (R + P) * 4), gain = f32_in(p.gain);
-    const uint64_t row = row_address(p.table, p.layer, p.row_bytes, p.first + t);
-    float squares = 0;
-    for (uint i = lane; i < R; i += LANES) squares += c.v[i] * c.v[i];
-    const float factor = 1 / sqrt(lanes_sum(squares) / R + p.eps);
-    if (DTYPE != 8) {
-        for (uint i = lane; i < R + P; i += LANES) {
-            const float x = i < R ? c.v[i] * factor * gain.v[i] : c.v[i];
-            if (DTYPE == 0)
-                f32_ref(row).v[i] = x;
-            else
-                u16_ref(row).v[i] = to_half(x);
-        }
-        return;
+    return i < R ? c.v[i] * factor * f32_in(p.gain).v[min(i, R - 1)] : c.v[i];
+}
+
+void store_plain(f32_in c, float factor, uint64_t row, uint lane)
+{
+    for (uint i = lane; i < R + P; i += LANES) {
+        const float x = normalised(c, i, factor);
+        if (DTYPE == 0)
+            f32_ref(row).v[i] = x;
+        else
+            u16_ref(row).v[i] = to_half(x);
     }
+}
+
+void store_blocks(f32_in c, float factor, uint64_t row, uint lane)
+{
     for (uint b = 0; b < (R + P) / 32; b++) {
         float x[32 / LANES], most = 0;
         [[unroll]] for (uint i = 0; i < 32 / LANES; i++) {
-            const uint at = b * 32 + i * LANES + lane;
-            x[i] = at < R ? c.v[at] * factor * gain.v[at] : c.v[at];
+            x[i] = normalised(c, b * 32 + i * LANES + lane, factor);
             most = max(most, abs(x[i]));
         }
         const uint16_t scale = to_half(lanes_max(most) / 127);
@@ -55,5 +53,21 @@ void main()
             const float level = step > 0 ? clamp(roundEven(x[i] / step), -127, 127) : 0;
             i8_ref(row + b * 34 + 2).v[i * LANES + lane] = int8_t(level);
         }
+    }
+}
+
+void main()
+{
+    const uint t = gl_WorkGroupID.x * TEAMS + team_id(), lane = lane_id();
+    if (t < p.n) {
+        f32_in c = f32_in(p.c + uint64_t(t) * (R + P) * 4);
+        const uint64_t row = row_address(p.table, p.layer, p.row_bytes, p.first + t);
+        float squares = 0;
+        for (uint i = lane; i < R; i += LANES) squares += c.v[i] * c.v[i];
+        const float factor = 1 / sqrt(lanes_sum(squares) / R + p.eps);
+        if (DTYPE == 8)
+            store_blocks(c, factor, row, lane);
+        else
+            store_plain(c, factor, row, lane);
     }
 }

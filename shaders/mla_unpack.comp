@@ -16,17 +16,18 @@ void main()
 {
     const uint runs = (p.n_in + RUN - 1) / RUN;
     const uint row = gl_GlobalInvocationID.x / runs, run = gl_GlobalInvocationID.x % runs, mat = gl_WorkGroupID.y;
-    if (row >= p.n_out) return;
-    const uint64_t from = p.w + mat * p.mat_bytes + uint64_t(row) * p.row_bytes;
-    float w[RUN];
-#ifdef WEIGHT_PLAIN
-    run_decode_part(from, run, p.n_in, w);
-#else
-    run_decode(from, run, w);
-#endif
-    f32_ref to = f32_ref(p.to + uint64_t(mat * p.mat_pitch + row * p.row_pitch) * 4);
-    [[unroll]] for (uint i = 0; i < RUN; i++) {
-        const uint column = run_column(run) + segment_column(i / 8) + i % 8;
-        if (column < p.n_in) to.v[column * p.column_pitch] = w[i];
+    if (row < p.n_out) {
+        const uint64_t from = p.w + mat * p.mat_bytes + uint64_t(row) * p.row_bytes;
+        float w[RUN];
+    #ifdef WEIGHT_PLAIN
+        run_decode_part(from, run, p.n_in, w);
+    #else
+        run_decode(from, run, w);
+    #endif
+        f32_ref to = f32_ref(p.to + uint64_t(mat * p.mat_pitch + row * p.row_pitch) * 4);
+        [[unroll]] for (uint i = 0; i < RUN; i++) {
+            const uint column = run_column(run) + segment_column(i / 8) + i % 8;
+            if (column < p.n_in) to.v[column * p.column_pitch] = w[i];
+        }
     }
 }

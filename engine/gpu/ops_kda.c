@@ -11,7 +11,7 @@
 enum {
     CONV_SEGMENT = 32, /* tokens a team of the convolution walks over; more than 2 */
     DELTA_SPAN = 512,  /* most tokens whose chunk records are in scratch memory at once; a multiple of KDA_CHUNK */
-    STEP_MOST = 12,    /* from here on the chunked form is faster */
+    STEP_MOST = 16,    /* tokens that go one after the other: a chunk would be mostly padding */
 };
 
 /* Invocations that work together in a kernel, see shaders/lanes.glsl. */
@@ -168,7 +168,7 @@ static struct kda_delta delta_part(const struct kda_delta *op, uint32_t first, u
 static void delta_step(struct gpu *gpu, const struct kda_delta *op)
 {
     const uint32_t width = lanes(gpu), teams = gpu->caps.subgroup < 32 ? 4 : 8;
-    const uint32_t per = gpu->caps.subgroup < 32 ? 2 : 1;
+    const uint32_t per = gpu->caps.subgroup < 32 ? 4 : 1;
     const uint64_t count = (uint64_t)op->n * op->n_head * op->dim;
     const struct gpu_range state = gpu_floats(op->state, (uint64_t)op->n_head * op->dim * op->dim);
     const struct params_kda_step params = {op->q, op->k, op->v, op->g, op->beta, op->state, op->o, op->n, op->n_head};
@@ -208,7 +208,7 @@ static void delta_chunk(struct gpu *gpu, const struct kda_delta *op, struct gpu_
 static void delta_scan(struct gpu *gpu, const struct kda_delta *op, struct gpu_range records)
 {
     const uint32_t width = lanes(gpu), teams = gpu->caps.subgroup < 32 ? 1 : 8;
-    const uint32_t per = gpu->caps.subgroup < 32 ? 2 : 1;
+    const uint32_t per = gpu->caps.subgroup < 32 ? 4 : 1;
     const struct gpu_range state = gpu_floats(op->state, (uint64_t)op->n_head * op->dim * op->dim);
     const struct params_kda_scan params = {records.addr, op->state, op->o, op->n, op->n_head};
     gpu_dispatch(gpu, &(struct gpu_dispatch){

@@ -148,7 +148,7 @@ void gpu_mla_store(struct backend *backend, const struct mla_store *op)
 static void head_products(struct gpu *gpu, const struct mla_attend *op, const struct weight *w, struct gpu_range x,
                           uint32_t x_pitch, struct gpu_range y)
 {
-    enum { RUN = 32, TOKENS = 4 };
+    enum { RUN = 32, TOKENS = 2, ROWS = 2 };
     const uint32_t width = lanes(gpu), runs = gpu_div_up(w->n_in, RUN), tokens = least(op->n, TOKENS);
     uint32_t share = 1;
     while (share * 2 <= least(runs, width)) share *= 2;
@@ -167,11 +167,11 @@ static void head_products(struct gpu *gpu, const struct mla_attend *op, const st
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "mla heads",
                           .shader = gpu_variant(SHADER_MLA_HEADS_F32, w->format),
-                          .spec = {64, gpu->caps.subgroup, share, tokens},
-                          .n_spec = 4,
+                          .spec = {64, gpu->caps.subgroup, share, tokens, ROWS},
+                          .n_spec = 5,
                           .params = &params,
                           .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(w->n_out, 64 / share), op->n_head, gpu_div_up(op->n, tokens)},
+                          .groups = {gpu_div_up(w->n_out, 64 / share * ROWS), op->n_head, gpu_div_up(op->n, tokens)},
                           .reads = {x, gpu_weight_range(w)},
                           .writes = {y},
                       });
@@ -201,7 +201,7 @@ static void split_rows(struct gpu *gpu, const struct mla_attend *op, const struc
                           .label = "mla split",
                           .shader = SHADER_MLA_SPLIT,
                           .spec = {group, gpu->caps.subgroup, op->rows->dtype, op->kv_lora, op->rope, tile,
-                                   gpu->caps.is_software ? 2 : 1},
+                                   gpu->caps.is_software ? 4 : 1},
                           .n_spec = 7,
                           .params = &params,
                           .params_bytes = sizeof params,
@@ -290,8 +290,9 @@ static void unpack(struct gpu *gpu, const struct weight *w, struct gpu_range all
 static void expand_rows(struct gpu *gpu, const struct mla_attend *op, const struct expanded_scratch *s, uint32_t start,
                         uint32_t count)
 {
-    const uint32_t tiles = gpu_div_up(count, MLA_TILE), rows = 16, per = 2;
-    const uint32_t group = gpu->caps.is_software ? gpu->caps.subgroup : 64;
+    enum { ROWS = 16 };
+    const uint32_t tiles = gpu_div_up(count, MLA_TILE), per = 4;
+    const uint32_t group = gpu->caps.is_software ? gpu->caps.subgroup : most(gpu->caps.subgroup, 2 * lanes(gpu));
     const struct params_mla_expand params = {
         .w = s->w.addr,
         .table = op->rows->table,
@@ -305,20 +306,31 @@ static void expand_rows(struct gpu *gpu, const struct mla_attend *op, const stru
         .layer = op->layer,
         .row_bytes = op->rows->row_bytes,
     };
-    const uint32_t columns = most(op->nope + op->vdim, op->rope);
-    gpu_dispatch(
-        gpu, &(struct gpu_dispatch){
-                 .label = "mla expand",
-                 .shader = SHADER_MLA_EXPAND,
-                 .spec = {group, gpu->caps.subgroup, op->rows->dtype, op->kv_lora, op->nope, op->rope, op->vdim, per},
-                 .n_spec = 8,
-                 .params = &params,
-                 .params_bytes = sizeof params,
-                 .groups = {gpu_div_up(columns, lanes(gpu) * per),
-                            gpu_div_up(tiles * MLA_TILE, rows * (group / lanes(gpu))), op->n_head + 1},
-                 .reads = {s->w, GPU_ANYWHERE},
-                 .writes = {s->k, s->v, s->pe},
-             });
+    struct gpu_dispatch d = {
+        .label = "mla expand",
+        .shader = SHADER_MLA_EXPAND,
+        .spec = {group, gpu->caps.subgroup, op->rows->dtype, op->kv_lora, op->nope, op->rope, op->vdim, per},
+        .n_spec = 8,
+        .params = &params,
+        .params_bytes = sizeof params,
+        .groups = {gpu_div_up(op->nope + op->vdim, lanes(gpu) * per), tiles * MLA_TILE / (ROWS * (group / lanes(gpu))),
+                   op->n_head},
+        .reads = {s->w, GPU_ANYWHERE},
+        .writes = {s->k, s->v},
+    };
+    gpu_dispatch(gpu, &d);
+    d = (struct gpu_dispatch){
+        .label = "mla pe",
+        .shader = SHADER_MLA_PE,
+        .spec = {64, gpu->caps.subgroup, op->rows->dtype, op->kv_lora, op->rope},
+        .n_spec = 5,
+        .params = &params,
+        .params_bytes = sizeof params,
+        .groups = {gpu_div_up(op->rope * MLA_TILE, 64), tiles},
+        .reads = {GPU_ANYWHERE},
+        .writes = {s->pe},
+    };
+    gpu_dispatch(gpu, &d);
 }
 
 static void flash(struct gpu *gpu, const struct mla_attend *op, const struct expanded_scratch *s, uint32_t start,
