@@ -13,7 +13,7 @@
 #include "tests/make_model.h"
 #include "tests/on_devices.h"
 
-enum { BATCH = 48, TEXT = 560, MOST_PIECES = 8 };
+enum { BATCH = 48, TEXT = 570, MOST_PIECES = 8 };
 
 static char model_path[128], other_path[128];
 
@@ -93,7 +93,7 @@ static float *go_on(struct timeline *t, const uint32_t *ids, size_t from, uint32
     struct error error;
     float *logits = calloc(TEXT * n_vocab, sizeof *logits);
     assert_non_null(logits);
-    size_t middle = from + (TEXT - from) * 2 / 3;
+    size_t middle = TEXT - 8;
     must(timeline_append(t, ids + from, middle - from, logits + from * n_vocab, NULL, &error), &error);
     for (size_t i = middle; i < TEXT; i++)
         must(timeline_append(t, ids + i, 1, logits + i * n_vocab, NULL, &error), &error);
@@ -132,7 +132,8 @@ static void round_trips(void **state)
     static const size_t positions[] = {1, 47, 48, 49, 511, 512, 513, 550};
     for (size_t d = 0; d < 3; d++) {
         struct engine *e = open_engine(model_path, dtypes[d][0], dtypes[d][1]);
-        for (size_t i = 0; i < sizeof positions / sizeof *positions; i++)
+        /* A software device is slow: one position in the middle of everything for each dtype. */
+        for (size_t i = on_cpu() ? 0 : 6; i < (on_cpu() ? sizeof positions / sizeof *positions : 7); i++)
             check_round_trip(e, positions[i], i % 2 ? STATE_SEGMENT : 200);
         engine_close(&e);
     }

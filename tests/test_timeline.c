@@ -139,29 +139,37 @@ static void stopping(void **state)
 
 /* -------------------------------------------------------------------------------------------------------- sync */
 
-/* Logits a fresh timeline has after ids[0, cut) and then ids[cut, count). */
-static void fresh_logits(struct engine *e, const uint32_t *ids, size_t cut, size_t count, float *out)
+/* Logits of a fresh timeline which is given ids[0, count) in pieces that end at the cuts: elsewhere than on the cpu the
+ * last bit depends on where batches end. */
+static void fresh_logits(struct engine *e, const uint32_t *ids, const size_t *cuts, size_t count, float *out)
 {
     struct error error;
     struct timeline *t;
+    size_t at = 0;
     must(timeline_create(&t, e, &error), &error);
-    must(timeline_append(t, ids, cut, NULL, NULL, &error), &error);
-    must(timeline_append(t, ids + cut, count - cut, NULL, NULL, &error), &error);
+    for (; *cuts && *cuts < count; at = *cuts++)
+        must(timeline_append(t, ids + at, *cuts - at, NULL, NULL, &error), &error);
+    must(timeline_append(t, ids + at, count - at, NULL, NULL, &error), &error);
     memcpy(out, timeline_logits(t), engine_info(e)->n_vocab * sizeof *out);
     timeline_destroy(&t);
 }
 
-static void expect_sync(struct timeline *t, struct engine *e, const uint32_t *ids, size_t count, size_t reused,
-                        size_t cut)
+struct expected {
+    size_t reused;
+    size_t cuts[4]; /* 0 ends */
+};
+
+static void expect_sync(struct timeline *t, const uint32_t *ids, size_t count, struct engine *e,
+                        const struct expected *expected)
 {
     struct error error;
     float want[MOST_VOCAB];
     size_t got;
     must(timeline_sync(t, ids, count, NULL, &got, &error), &error);
-    assert_int_equal(got, reused);
+    assert_int_equal(got, expected->reused);
     assert_int_equal(timeline_length(t), count);
     assert_memory_equal(timeline_tokens(t), ids, count * sizeof *ids);
-    fresh_logits(e, ids, cut, count, want);
+    fresh_logits(e, ids, expected->cuts, count, want);
     assert_memory_equal(timeline_logits(t), want, engine_info(e)->n_vocab * sizeof *want);
 }
 
@@ -179,19 +187,19 @@ static void syncing(void **state)
     b[90] = (a[90] + 1) % n_vocab;
 
     must(timeline_create(&t, e, &error), &error);
-    expect_sync(t, e, a, 40, 0, 0);
+    expect_sync(t, a, 40, e, &(struct expected){0, {0}});
     must(timeline_mark(t, 2, &error), &error);
-    expect_sync(t, e, a, 80, 40, 40);
+    expect_sync(t, a, 80, e, &(struct expected){40, {40}});
     must(timeline_mark(t, 2, &error), &error);
     must(timeline_mark(t, 2, &error), &error); /* the same again takes no room */
-    expect_sync(t, e, a, TEXT, 80, 80);
-    expect_sync(t, e, a, TEXT, TEXT, 80);
-    expect_sync(t, e, b, TEXT, 80, 80); /* back to the mark at 80 */
-    expect_sync(t, e, a, 50, 40, 40);   /* the mark at 80 is beyond: 40 */
-    expect_sync(t, e, a, 40, 40, 0);    /* exactly a mark: nothing to evaluate */
-    expect_sync(t, e, a + 1, 20, 0, 0); /* nothing in common */
+    expect_sync(t, a, TEXT, e, &(struct expected){80, {40, 80}});
+    expect_sync(t, a, TEXT, e, &(struct expected){TEXT, {40, 80}});
+    expect_sync(t, b, TEXT, e, &(struct expected){80, {40, 80}}); /* back to the mark at 80 */
+    expect_sync(t, a, 50, e, &(struct expected){40, {40}});       /* the mark at 80 is beyond */
+    expect_sync(t, a, 40, e, &(struct expected){40, {0}});        /* exactly a mark: nothing to evaluate */
+    expect_sync(t, a + 1, 20, e, &(struct expected){0, {0}});     /* nothing in common */
     must(timeline_mark(t, 0, &error), &error);
-    expect_sync(t, e, a, 30, 0, 0);
+    expect_sync(t, a, 30, e, &(struct expected){0, {0}});
     must(timeline_sync(t, a, 0, NULL, &reused, &error), &error);
     assert_int_equal(timeline_length(t), 0);
     assert_null(timeline_logits(t));
@@ -212,8 +220,8 @@ static void marks_are_dropped_oldest_first(void **state)
         must(timeline_append(t, ids + at, 20, NULL, NULL, &error), &error);
         must(timeline_mark(t, 3, &error), &error);
     }
-    expect_sync(t, e, ids, 70, 60, 60); /* marks at 60, 80, 100 were left; now 60 */
-    expect_sync(t, e, ids, 50, 0, 0);
+    expect_sync(t, ids, 70, e, &(struct expected){60, {20, 40, 60}}); /* marks at 60, 80, 100 were left; now 60 */
+    expect_sync(t, ids, 50, e, &(struct expected){0, {0}});
     timeline_destroy(&t);
     engine_close(&e);
 }
