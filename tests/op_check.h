@@ -183,6 +183,7 @@ static inline int check_main(const struct CMUnitTest *tests, size_t count, const
     for (int gpu = 0; gpu < 2; gpu++) {
         rc = gpu ? gpu_backend_open(&c.backend, UINT32_MAX, true, &error) : cpu_backend_open(&c.backend, 0, &error);
         if (gpu && rc == ERROR_FIT) rc = gpu_backend_open(&c.backend, 0, true, &error);
+        if (rc && !gpu) return printf("%s: %s\n", name, error.text), 1;
         if (rc) break;
         c.ops = c.backend->ops;
         c.seed = start;
