@@ -44,7 +44,7 @@ enum engine_dtype { ENGINE_F32 = 0, ENGINE_F16 = 1, ENGINE_Q8_0 = 8 };
 struct engine_params {
     const char *model;             /* path of a GGUF file */
     const char *device;            /* "auto" (a real GPU, else cpu), "cpu", "vulkan", "vulkan:N"; NULL = auto */
-    uint32_t context;              /* most tokens a timeline may hold; 0 = the model's own context length */
+    uint32_t context;              /* most tokens a timeline may hold; 0 = the model's own, or what fits where that is less */
     uint32_t batch;                /* tokens evaluated at once in prefill; 0 = 512 */
     uint32_t threads;              /* CPU threads; 0 = all cores */
     enum engine_dtype state_dtype; /* KDA state as saved and kept: F32 or F16 */

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "engine/engine_internal.h"
 #include "tests/make_model.h"
 #include "tests/on_devices.h"
 
@@ -252,11 +253,76 @@ static void limits(void **state)
     engine_close(&e);
 }
 
+/* ---------------------------------------------------------------------------------------------------- failures */
+
+static struct backend_ops failing;
+static const struct backend_ops *working;
+static int submits_left, allocs_left;
+
+static int failing_submit(struct backend *b, struct error *error)
+{
+    int rc = working->submit(b, error);
+    return rc || submits_left-- > 0 ? rc : error_set(error, ERROR_FAILED, "The device went away.");
+}
+
+static int failing_alloc(struct backend *b, size_t bytes, const char *label, uint64_t *addr, struct error *error)
+{
+    if (allocs_left-- > 0) return working->alloc(b, bytes, label, addr, error);
+    *addr = 0;
+    return error_set(error, ERROR_FIT, "There is no memory for %s.", label);
+}
+
+/* A batch that fails leaves an empty timeline, never half a batch; then it works again. Memory that is not there is
+ * told before anything is evaluated, and nothing is lost. */
+static void failures(void **state)
+{
+    (void)state;
+    struct error error;
+    struct engine *e = open_engine(model_path, 32, 1024, ENGINE_F16);
+    struct timeline *t, *none;
+    uint32_t ids[600];
+    float want[MOST_VOCAB];
+    size_t cuts[] = {0}, bytes = engine_info(e)->n_vocab * sizeof *want;
+    make_text(ids, 600, engine_info(e)->n_vocab, 10);
+    working = e->backend->ops;
+    failing = *working;
+    failing.submit = failing_submit;
+    failing.alloc = failing_alloc;
+    must(timeline_create(&t, e, &error), &error);
+    e->backend->ops = &failing;
+
+    submits_left = 2;
+    allocs_left = 1000;
+    assert_int_equal(timeline_append(t, ids, 100, NULL, NULL, &error), ERROR_FAILED);
+    assert_int_equal(timeline_length(t), 0);
+    submits_left = 1000;
+    must(timeline_append(t, ids, 100, NULL, NULL, &error), &error);
+    fresh_logits(e, ids, cuts, 100, want);
+    assert_memory_equal(timeline_logits(t), want, bytes);
+
+    for (allocs_left = 0; allocs_left < 3; allocs_left++) {
+        int left = allocs_left;
+        assert_int_equal(timeline_create(&none, e, &error), ERROR_FIT);
+        assert_null(none);
+        allocs_left = left;
+    }
+    allocs_left = 0;
+    assert_int_equal(timeline_mark(t, 1, &error), ERROR_FIT);
+    assert_int_equal(timeline_append(t, ids + 100, 500, NULL, NULL, &error), ERROR_FIT);
+    assert_int_equal(timeline_length(t), 512); /* the first block of rows was there */
+    e->backend->ops = working;
+    must(timeline_append(t, ids + 512, 88, NULL, NULL, &error), &error);
+    fresh_logits(e, ids, (size_t[]){100, 0}, 600, want);
+    assert_memory_equal(timeline_logits(t), want, bytes);
+    timeline_destroy(&t);
+    engine_close(&e);
+}
+
 static int group(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batch_does_not_matter),          cmocka_unit_test(stopping), cmocka_unit_test(syncing),
-        cmocka_unit_test(marks_are_dropped_oldest_first), cmocka_unit_test(limits),
+        cmocka_unit_test(marks_are_dropped_oldest_first), cmocka_unit_test(limits),   cmocka_unit_test(failures),
     };
     return cmocka_run_group_tests_name(test_device, tests, NULL, NULL);
 }
