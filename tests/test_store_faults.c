@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ROWS 9000u
-#define SNAP 40000u
+#define ROWS 5000u
+#define SNAP 12000u
 
 static uint32_t ids[4000];
 
@@ -55,7 +55,7 @@ static int run_save(struct store *store, size_t first, size_t count, struct erro
 
 static int run_step(struct store **store, const char *dir, size_t step, struct error *error)
 {
-    static char text[70000];
+    static char text[40000];
     struct store_document d = {.path = "/a", .title = "b", .text = text, .text_len = sizeof text};
     int64_t id;
     uint64_t freed;
@@ -142,19 +142,28 @@ static void look(const char *dir, size_t done)
 
 /* --------------------------------------------------------------------------------------------------- faults */
 
-static void fault_each(enum fault_call call, int code, enum error_code expected, bool forever)
+struct fault_run {
+    enum fault_call call;
+    int code;                 /* what SQLite is told */
+    enum error_code expected; /* what the caller is */
+    bool forever;
+    unsigned every; /* n goes on by 1 + n / every */
+};
+
+static void fault_each(const struct fault_run *r)
 {
     char dir[PATH_MAX];
     unsigned n = 1, reached = 0;
-    for (bool fired = true; fired; n++) {
+    for (bool fired = true; fired; n += 1 + n / r->every) {
         struct error error;
         kit_folder(dir, sizeof dir, "fault");
-        fault_arm(call, n, code, forever);
+        fault_arm(r->call, n, r->code, r->forever);
         size_t done = run(dir, &error);
         fired = fault_fired();
-        fault_arm(call, 0, 0, false);
-        if (done < STEPS && error.code != expected)
-            fail_msg("call %d, n = %u, step %zu: code %d, \"%s\"", (int)call, n, done + 1, (int)error.code, error.text);
+        fault_arm(r->call, 0, 0, false);
+        if (done < STEPS && error.code != r->expected)
+            fail_msg("call %d, n = %u, step %zu: code %d, \"%s\"", (int)r->call, n, done + 1, (int)error.code,
+                     error.text);
         assert_true(done == STEPS || fired);
         reached += done < STEPS;
         look(dir, done);
@@ -165,22 +174,22 @@ static void fault_each(enum fault_call call, int code, enum error_code expected,
 static void test_write_fails(void **state)
 {
     (void)state;
-    fault_each(FAULT_WRITE, SQLITE_IOERR_WRITE, ERROR_DISK, false);
-    fault_each(FAULT_WRITE, SQLITE_FULL, ERROR_DISK, false);
-    fault_each(FAULT_WRITE, SQLITE_FULL, ERROR_DISK, true);
+    fault_each(&(struct fault_run){FAULT_WRITE, SQLITE_IOERR_WRITE, ERROR_DISK, false, UINT_MAX});
+    fault_each(&(struct fault_run){FAULT_WRITE, SQLITE_FULL, ERROR_DISK, false, 20});
+    fault_each(&(struct fault_run){FAULT_WRITE, SQLITE_FULL, ERROR_DISK, true, 20});
 }
 
 static void test_sync_fails(void **state)
 {
     (void)state;
-    fault_each(FAULT_SYNC, SQLITE_IOERR_FSYNC, ERROR_DISK, false);
-    fault_each(FAULT_SYNC, SQLITE_IOERR_FSYNC, ERROR_DISK, true);
+    fault_each(&(struct fault_run){FAULT_SYNC, SQLITE_IOERR_FSYNC, ERROR_DISK, false, UINT_MAX});
+    fault_each(&(struct fault_run){FAULT_SYNC, SQLITE_IOERR_FSYNC, ERROR_DISK, true, UINT_MAX});
 }
 
 static void test_open_fails(void **state)
 {
     (void)state;
-    fault_each(FAULT_OPEN, SQLITE_CANTOPEN, ERROR_DISK, false);
+    fault_each(&(struct fault_run){FAULT_OPEN, SQLITE_CANTOPEN, ERROR_DISK, false, UINT_MAX});
 }
 
 /* Truncations only happen while the log is shortened: all are absorbed. */
@@ -290,13 +299,13 @@ static void test_store_allocation_fails(void **state)
     memory_in_store = false;
 }
 
-/* Tens of thousands: each of the first forty, then in steps that grow by a fortieth. */
+/* Tens of thousands: each of the first fifteen, then in steps that grow by a fifteenth. */
 static void test_sqlite_allocation_fails(void **state)
 {
     (void)state;
     memory_in_sqlite = true;
-    memory_each(false, 40);
-    memory_each(true, 20);
+    memory_each(false, 15);
+    memory_each(true, 10);
     memory_in_sqlite = false;
 }
 
