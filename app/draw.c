@@ -104,5 +104,5 @@ void draw_cursor(const struct area *area, int y, int x)
 {
     if (x >= area->width) x = area->width - 1;
     move(area->y + y, area->x + x);
-    curs_set(1);
+    area->terminal->shows_cursor = true;
 }

@@ -10,7 +10,7 @@
 #include "app/text.h"
 
 struct area {
-    const struct terminal *terminal;
+    struct terminal *terminal;
     int y, x, height, width; /* on the screen */
 };
 

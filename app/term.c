@@ -74,9 +74,10 @@ static void set_handlers(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* SIGINT stays without effect: what follows is saving, and one Ctrl-C too many must not cost it. */
 static void clear_handlers(void)
 {
-    for (size_t i = 0; i < sizeof told / sizeof *told; i++) signal(told[i], SIG_DFL);
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) signal(told[i], told[i] == SIGINT ? SIG_IGN : SIG_DFL);
     for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) signal(fatal[i], SIG_DFL);
 }
 

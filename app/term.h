@@ -16,7 +16,8 @@ struct terminal {
     SCREEN *screen;
     WINDOW *keyboard; /* a pad: reading keys from it never draws */
     bool color, mouse;
-    int signal_fd; /* readable: term_signal has one */
+    bool shows_cursor; /* this frame */
+    int signal_fd;     /* readable: term_signal has one */
 };
 
 /* What a piece of the screen is, rather than how it looks. */
@@ -43,7 +44,7 @@ struct style_look term_look(const struct terminal *, enum style);
 
 /* Refuses (ERROR_USAGE) what is no terminal, is dumb, unknown, or cannot show UTF-8. */
 int term_open(struct terminal *, bool color, struct error *);
-void term_close(struct terminal *);
+void term_close(struct terminal *); /* signals are the default's again, but SIGINT is ignored: saving follows */
 
 /* Gives the terminal to another program (an editor, a shell after Ctrl-Z) and takes it again. */
 void term_leave(struct terminal *);

@@ -17,6 +17,7 @@
 
 #define FRAME_MILLISECONDS 34   /* at most 30 frames a second */
 #define AGAIN_MILLISECONDS 2000 /* how long "press again" waits */
+#define WHEEL_ROWS 3
 
 int64_t tui_now(void)
 {
@@ -109,7 +110,7 @@ static void draw_too_small(const struct area *screen)
 static void draw_frame(struct tui *tui)
 {
     const struct area screen = {.terminal = &tui->terminal, .height = LINES, .width = COLS};
-    curs_set(0);
+    tui->terminal.shows_cursor = false;
     erase();
     if (LINES < TUI_LEAST_ROWS || COLS < TUI_LEAST_COLUMNS) {
         draw_too_small(&screen);
@@ -124,6 +125,7 @@ static void draw_frame(struct tui *tui)
                 view_ops_of((enum view_id)view)->draw(tui, &tui->areas[view]);
         if (tui->is_seen[tui->focus]) view_ops_of(tui->focus)->draw(tui, &tui->areas[tui->focus]);
     }
+    curs_set(tui->terminal.shows_cursor);
     wnoutrefresh(stdscr);
     doupdate();
     tui->needs_draw = false;
@@ -224,25 +226,34 @@ static bool type_key(struct tui *tui, int key)
     return n != (size_t)-1 && type_text(tui, utf8, n);
 }
 
+static bool is_inside(const struct area *area, int y, int x)
+{
+    return y >= area->y && y < area->y + area->height && x >= area->x && x < area->x + area->width;
+}
+
+/* The view at a place of the screen. What was last drawn may be older than what is open now. */
+static enum view_id view_at(const struct tui *tui, int y, int x)
+{
+    if (tui->overlay != VIEW_NONE) return is_inside(&tui->areas[tui->overlay], y, x) ? tui->overlay : VIEW_NONE;
+    for (enum view_id view = VIEW_LIBRARY; view <= VIEW_CHAT; view++)
+        if (tui->is_seen[view] && is_inside(&tui->areas[view], y, x)) return view;
+    return VIEW_NONE;
+}
+
 static void on_mouse(struct tui *tui)
 {
     MEVENT event;
     if (getmouse(&event) != OK) return;
-    for (int view = 0; view < VIEW_COUNT; view++) {
-        const struct area area = tui->areas[view];
-        if (!tui->is_seen[view] || event.y < area.y || event.y >= area.y + area.height || event.x < area.x ||
-            event.x >= area.x + area.width)
-            continue;
-        const struct view_ops *ops = view_ops_of((enum view_id)view);
-        if (event.bstate & (BUTTON4_PRESSED | BUTTON5_PRESSED)) {
-            for (int i = 0; i < 3; i++)
-                ops->act(tui, event.bstate & BUTTON4_PRESSED ? ACTION_WHEEL_UP : ACTION_WHEEL_DOWN);
-            return;
-        }
-        if (tui->overlay == VIEW_NONE) tui_focus(tui, (enum view_id)view);
-        if (ops->click) ops->click(tui, event.y - area.y, event.x - area.x);
+    const enum view_id view = view_at(tui, event.y, event.x);
+    if (view == VIEW_NONE) return;
+    const struct view_ops *ops = view_ops_of(view);
+    if (event.bstate & (BUTTON4_PRESSED | BUTTON5_PRESSED)) {
+        const int action = event.bstate & BUTTON4_PRESSED ? ACTION_WHEEL_UP : ACTION_WHEEL_DOWN;
+        for (int i = 0; i < WHEEL_ROWS; i++) ops->act(tui, action);
         return;
     }
+    if (tui->overlay == VIEW_NONE) tui_focus(tui, view);
+    if (ops->click) ops->click(tui, event.y - tui->areas[view].y, event.x - tui->areas[view].x);
 }
 
 /* A paste comes between two marks, as it is: its newlines do not send. */

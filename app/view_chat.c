@@ -172,6 +172,8 @@ static void make_rows(struct tui *tui)
     chat->scratch.len = 0;
     if (desk->n_documents)
         rows_of_documents(chat, desk);
+    else if (!desk->worker)
+        say(chat, 0, 0, STYLE_GOOD, "Opening \u2026");
     else
         rows_of_welcome(chat, desk);
     for (size_t i = 0; i < desk->n_turns; i++) {

@@ -7,7 +7,10 @@ begin
 open load
 # Reading goes on once its progress was told.
 : >err
-until grep -q "Reading: 60 %" err; do sleep 0.1; done 2>/dev/null && open read &
+for _ in $(seq "$PATIENCE"); do
+    grep -q "Reading: 60 %" err && open read && break
+    sleep 0.1
+done 2>/dev/null &
 printf 'who?\n/docs\ntwo\\\nlines\nevil\n/nonsense\n/goto 3\n' | "$fake" --plain moby.txt note.md >out 2>err ||
     { echo "the line mode failed"; cat err; exit 1; }
 cat >wanted <<'END'
