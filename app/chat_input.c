@@ -200,7 +200,7 @@ static int take_files(struct tui *tui, char *question, struct error *error)
         free(path);
         if (rc) return rc;
         if (is_there) memmove(at, at + 1, strlen(at));
-        at += len;
+        at += is_there ? len : len + 1;
     }
     return 0;
 }

@@ -81,6 +81,9 @@ keys Enter
 wait_for "You asked: what says third.txt"
 keys C-Home
 wait_for "3 documents"
+type "a lone @ and @nothing"
+keys Enter
+wait_for "You asked: a lone @ and @nothing"
 test "$(stat -c %a state/history)" = 600 || fail "the history can be read by others"
 grep -q '^first question$' state/history || fail "the history lacks a question"
 
