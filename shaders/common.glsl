@@ -30,13 +30,29 @@ layout(constant_id = 1) const uint SUBGROUP = 32;
     layout(buffer_reference, scalar, buffer_reference_align = align) readonly restrict buffer name##_in { type v[]; }; \
     layout(buffer_reference, scalar, buffer_reference_align = align) buffer name##_ref { type v[]; };
 REFERENCE(f32, float, 4)
-REFERENCE(f32x4, vec4, 16)
 REFERENCE(u32, uint32_t, 4)
 REFERENCE(u32x4, uvec4, 16)
 REFERENCE(u64, uint64_t, 8)
+REFERENCE(u64x2, u64vec2, 16)
 REFERENCE(u16, uint16_t, 2)
 REFERENCE(u8, uint8_t, 1)
 REFERENCE(i8, int8_t, 1)
+
+// Sixteen bytes on a multiple of sixteen, as two 64-bit words: one load where the device has such, and half as many as
+// four 32-bit words where every word is a load of its own.
+uvec4 load_u32x4(uint64_t a)
+{
+    u64vec2 v = u64x2_ref(a).v[0];
+    return uvec4(unpack32(v.x), unpack32(v.y));
+}
+uvec2 load_u32x2(uint64_t a)
+{
+    return unpack32(u64_ref(a).v[0]);
+}
+vec4 load_f32x4(uint64_t a)
+{
+    return uintBitsToFloat(load_u32x4(a));
+}
 
 float half_to_float(uint h) // the low 16 bits
 {

@@ -4,28 +4,16 @@
 //
 // A row is decoded in runs of 32 weights. A run is four segments of eight neighbours, at columns
 // run_column(run) + segment_column(0..3), chosen so that a run uses every bit of what it loads: nibbles that lie in one
-// byte are apart in the row. Blocks may lie on any even address (BLOCK_ALIGN says how much more is certain).
+// byte are apart in the row. Rows lie on multiples of 16 bytes, in the packing of engine/gpu/weight.c: of every group of
+// eight blocks, first the scales of all, then the bodies.
 //
 //   void run_decode(uint64_t row, uint run, out float w[32])          w[8 * s + i] is column segment s, neighbour i
 //   void run_decode_part(uint64_t row, uint run, uint n, out float w[32])  only for block length 1: columns >= n give 0
 const uint RUN = 32;
 
-uint load_u16(uint64_t a)
-{
-    return uint(u16_in(a).v[0]);
-}
-uint load_u8(uint64_t a)
-{
-    return uint(u8_in(a).v[0]);
-}
-// A word on an even address.
-uint load_pair(uint64_t a)
-{
-    return uint(u16_in(a).v[0]) | uint(u16_in(a).v[1]) << 16;
-}
 float load_half(uint64_t a)
 {
-    return half_to_float(load_u16(a));
+    return half_to_float(uint(u16_in(a).v[0]));
 }
 uint byte_of(uint word, uint i)
 {
@@ -40,27 +28,43 @@ int signed_byte_of(uint word, uint i)
 #if defined(WEIGHT_F32) || defined(WEIGHT_F16) || defined(WEIGHT_BF16)
 #define WEIGHT_PLAIN
 #if defined(WEIGHT_F32)
-const uint WEIGHT_BYTES = 4;
 float load_weight(uint64_t row, uint i)
 {
     return f32_in(row).v[i];
 }
 #elif defined(WEIGHT_F16)
-const uint WEIGHT_BYTES = 2;
 float load_weight(uint64_t row, uint i)
 {
     return half_to_float(uint(u16_in(row).v[i]));
 }
 #else
-const uint WEIGHT_BYTES = 2;
 float load_weight(uint64_t row, uint i)
 {
     return uintBitsToFloat(uint(u16_in(row).v[i]) << 16);
 }
 #endif
+// Only where rows are whole runs: then runs lie on multiples of 16 bytes.
 void run_decode(uint64_t row, uint run, out float w[RUN])
 {
-    [[unroll]] for (uint i = 0; i < RUN; i++) w[i] = load_weight(row, RUN * run + i);
+#if defined(WEIGHT_F32)
+    [[unroll]] for (uint i = 0; i < RUN; i += 4) {
+        vec4 part = load_f32x4(row + 4 * (RUN * run + i));
+        [[unroll]] for (uint j = 0; j < 4; j++) w[i + j] = part[j];
+    }
+#else
+    [[unroll]] for (uint i = 0; i < RUN; i += 8) {
+        uvec4 part = load_u32x4(row + 2 * (RUN * run + i));
+        [[unroll]] for (uint j = 0; j < 4; j++) {
+#if defined(WEIGHT_F16)
+            vec2 pair = unpackHalf2x16(part[j]);
+#else
+            vec2 pair = uintBitsToFloat(uvec2(part[j] << 16, part[j] & 0xffff0000u));
+#endif
+            w[i + 2 * j] = pair.x;
+            w[i + 2 * j + 1] = pair.y;
+        }
+    }
+#endif
 }
 void run_decode_part(uint64_t row, uint run, uint n, out float w[RUN])
 {
@@ -72,11 +76,11 @@ void run_decode_part(uint64_t row, uint run, uint n, out float w[RUN])
 #if defined(WEIGHT_Q8_0)
 void run_decode(uint64_t row, uint run, out float w[RUN])
 {
-    uint64_t block = row + run * 34;
-    float d = load_half(block);
-    [[unroll]] for (uint i = 0; i < RUN / 4; i++) {
-        uint q = load_pair(block + 2 + 4 * i);
-        [[unroll]] for (uint j = 0; j < 4; j++) w[4 * i + j] = d * float(signed_byte_of(q, j));
+    uint64_t group = row + (run >> 3) * 272;
+    float d = load_half(group + 2 * (run & 7));
+    [[unroll]] for (uint half_run = 0; half_run < 2; half_run++) {
+        uvec4 q = load_u32x4(group + 16 + 32 * (run & 7) + 16 * half_run);
+        [[unroll]] for (uint i = 0; i < 16; i++) w[16 * half_run + i] = d * float(signed_byte_of(q[i / 4], i % 4));
     }
 }
 #endif
@@ -84,18 +88,15 @@ void run_decode(uint64_t row, uint run, out float w[RUN])
 #if defined(WEIGHT_Q5_0)
 void run_decode(uint64_t row, uint run, out float w[RUN])
 {
-    uint64_t block = row + run * 22;
-    float d = load_half(block);
-    uint high = load_pair(block + 2);
-    [[unroll]] for (uint i = 0; i < 4; i++) {
-        uint q = load_pair(block + 6 + 4 * i);
-        [[unroll]] for (uint j = 0; j < 4; j++) {
-            uint at = 4 * i + j;
-            uint low_q = bitfieldExtract(q, int(8 * j), 4) | bitfieldExtract(high, int(at), 1) << 4;
-            uint high_q = bitfieldExtract(q, int(8 * j + 4), 4) | bitfieldExtract(high, int(at + 16), 1) << 4;
-            w[at] = d * float(int(low_q) - 16);
-            w[at + 16] = d * float(int(high_q) - 16);
-        }
+    uint64_t group = row + (run >> 3) * 176;
+    float d = load_half(group + 2 * (run & 7));
+    uint high = u32_in(group + 16 + 4 * (run & 7)).v[0];
+    uvec4 q = load_u32x4(group + 48 + 16 * (run & 7));
+    [[unroll]] for (uint i = 0; i < 16; i++) {
+        uint low_q = bitfieldExtract(q[i / 4], int(8 * (i % 4)), 4) | bitfieldExtract(high, int(i), 1) << 4;
+        uint high_q = bitfieldExtract(q[i / 4], int(8 * (i % 4) + 4), 4) | bitfieldExtract(high, int(i + 16), 1) << 4;
+        w[i] = d * float(int(low_q) - 16);
+        w[i + 16] = d * float(int(high_q) - 16);
     }
 }
 #endif
@@ -128,8 +129,7 @@ void run_decode(uint64_t row, uint run, out float w[RUN])
 {
     uint64_t block = row + (run >> 3) * 144;
     uint chunk = (run >> 1) & 3;
-    uvec4 head = u32x4_in(block).v[0];
-    uvec4 q = u32x4_in(block).v[1 + (run & 7)];
+    uvec4 head = load_u32x4(block), q = load_u32x4(block + 16 + 16 * (run & 7));
     vec2 d = unpackHalf2x16(head.x);
     vec2 low = d * scale_min(head.yzw, 2 * chunk), high = d * scale_min(head.yzw, 2 * chunk + 1);
     [[unroll]] for (uint i = 0; i < 4; i++) {
@@ -154,17 +154,17 @@ uint segment_column(uint s)
 }
 void run_decode(uint64_t row, uint run, out float w[RUN])
 {
-    uint64_t block = row + (run >> 3) * 210;
-    uint part = (run >> 2) & 1, quarter = run & 3;
-    uint64_t low = block + 64 * part + 8 * quarter, high = block + 128 + 32 * part + 8 * quarter;
-    uint64_t scales = block + 192 + 8 * part + (quarter >> 1);
-    float d = load_half(block + 208);
+    uint64_t group = row + (run >> 6) * 1680, block = group + 16 + (run >> 3 & 7) * 208;
+    uint part = run >> 2 & 1, quarter = run & 3;
+    float d = load_half(group + 2 * (run >> 3 & 7));
+    uvec2 a = load_u32x2(block + 64 * part + 8 * quarter), b = load_u32x2(block + 64 * part + 32 + 8 * quarter);
+    uvec2 h = load_u32x2(block + 128 + 32 * part + 8 * quarter), scales = load_u32x2(block + 192 + 8 * part);
     float scale[4];
-    [[unroll]] for (uint s = 0; s < 4; s++) scale[s] = d * float(i8_in(scales + 2 * s).v[0]);
+    [[unroll]] for (uint s = 0; s < 4; s++) scale[s] = d * float(signed_byte_of(scales[s / 2], 2 * (s % 2) + (quarter >> 1)));
     [[unroll]] for (uint i = 0; i < 2; i++) {
-        uint a = load_pair(low + 4 * i), b = load_pair(low + 32 + 4 * i), h = load_pair(high + 4 * i);
-        uint q[4] = {(a & 0x0f0f0f0f) | (h & 0x03030303) << 4, (b & 0x0f0f0f0f) | (h & 0x0c0c0c0c) << 2,
-                     (a >> 4 & 0x0f0f0f0f) | (h & 0x30303030), (b >> 4 & 0x0f0f0f0f) | (h >> 2 & 0x30303030)};
+        uint q[4] = {(a[i] & 0x0f0f0f0f) | (h[i] & 0x03030303) << 4, (b[i] & 0x0f0f0f0f) | (h[i] & 0x0c0c0c0c) << 2,
+                     (a[i] >> 4 & 0x0f0f0f0f) | (h[i] & 0x30303030),
+                     (b[i] >> 4 & 0x0f0f0f0f) | (h[i] >> 2 & 0x30303030)};
         [[unroll]] for (uint s = 0; s < 4; s++)
             [[unroll]] for (uint j = 0; j < 4; j++)
                 w[8 * s + 4 * i + j] = scale[s] * float(int(byte_of(q[s], j)) - 32);

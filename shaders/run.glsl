@@ -10,7 +10,7 @@ void load_x(uint64_t x, uint run, uint n_in, out float v[RUN])
         uint column = run_column(run) + segment_column(s);
         if (WHOLE) {
             [[unroll]] for (uint i = 0; i < 2; i++) {
-                vec4 part = f32x4_ref(x).v[column / 4 + i];
+                vec4 part = load_f32x4(x + 4 * column + 16 * i);
                 [[unroll]] for (uint j = 0; j < 4; j++) v[8 * s + 4 * i + j] = part[j];
             }
         } else {

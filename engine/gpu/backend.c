@@ -72,39 +72,12 @@ static void backend_copy(struct backend *b, uint64_t dst, uint64_t src, size_t b
     gpu_copy(gpu_of(b), dst, src, bytes);
 }
 
-static int weight_load(struct backend *b, const struct gguf_tensor *t, struct weight *out, struct error *error)
-{
-    struct gpu *gpu = gpu_of(b);
-    char label[64];
-    *out = (struct weight){0};
-    snprintf(label, sizeof label, "%.*s", (int)(t->name.len < 63 ? t->name.len : 63), t->name.bytes);
-    if (gpu_variant(SHADER_MATVEC_F32, t->format) == SHADER_COUNT)
-        return error_set(error, ERROR_MODEL, "%s is stored as %s, which has no Vulkan kernel; use --device cpu", label,
-                         t->format->name);
-    if (t->ne[0] > UINT32_MAX || t->ne[1] > UINT32_MAX || t->ne[2] * t->ne[3] > UINT32_MAX)
-        return error_set(error, ERROR_MODEL, "%s is too large", label);
-    struct weight w = {.format = t->format,
-                       .n_in = (uint32_t)t->ne[0],
-                       .n_out = (uint32_t)t->ne[1],
-                       .n_mat = (uint32_t)(t->ne[2] * t->ne[3]),
-                       .row_bytes = quant_row_bytes(t->format, t->ne[0])};
-    w.mat_bytes = w.row_bytes * w.n_out;
-    int rc = gpu_alloc(gpu, t->bytes, label, &w.addr, error);
-    if (rc) return rc;
-    rc = gpu_upload(gpu, w.addr, t->data, t->bytes, error);
-    if (rc)
-        gpu_release(gpu, w.addr);
-    else
-        *out = w;
-    return rc;
-}
-
 static const struct backend_ops gpu_ops = {
     .destroy = backend_destroy,
     .prepare = backend_prepare,
     .alloc = backend_alloc,
     .release = backend_release,
-    .weight_load = weight_load,
+    .weight_load = gpu_weight_load,
     .upload = backend_upload,
     .download = backend_download,
     .begin = backend_begin,

@@ -6,6 +6,7 @@
  *   device.c    instance, physical devices and what they can do, logical device
  *   memory.c    device memory, by buffer device address; uploads and downloads
  *   command.c   recording: dispatches, copies, the barriers between them; submitting and waiting
+ *   weight.c    weights, packed for wide loads
  *   pipeline.c  kernels: a shader with its specialisation constants, made when first asked for
  *   backend.c   the table of operations, opening and closing
  *   ops_*.c     the operations: which kernels, with which parameters
@@ -160,6 +161,10 @@ bool gpu_find(const struct gpu *, uint64_t addr, VkBuffer *buffer, VkDeviceSize 
 int gpu_scratch_reserve(struct gpu *, enum gpu_scratch_use, size_t bytes, struct error *);
 void gpu_memory_destroy(struct gpu *);
 
+/* ---------------------------------------------------------------------------------------------------- weight.c */
+
+int gpu_weight_load(struct backend *, const struct gguf_tensor *, struct weight *out, struct error *);
+
 /* --------------------------------------------------------------------------------------------------- command.c */
 
 int gpu_commands_create(struct gpu *, struct error *);
@@ -211,6 +216,9 @@ void gpu_matmul(struct backend *, uint64_t x, const struct matmul_job *, uint32_
 
 /* gpu_swiglu with distances between rows. */
 void gpu_swiglu_rows(struct gpu *, const struct params_swiglu *, uint32_t n);
+
+/* Output rows of a subgroup of matvec.comp and its kin, for so many tokens. */
+uint32_t gpu_matvec_rows(const struct gpu *, uint32_t columns);
 
 /* Rows of x sorted by matrix, each times its own matrix of a stack (moe_tiles.comp makes the tiles). */
 struct gpu_grouped {

@@ -4,7 +4,7 @@
  */
 #include "engine/gpu/gpu.h"
 
-enum { RUN = 32, MATVEC_TOKENS = 8, MATVEC_ROWS = 4 };
+enum { RUN = 32, MATVEC_TOKENS = 8 };
 
 /* The shape of a tile of matmul.comp. */
 struct tiling {
@@ -22,6 +22,12 @@ bool gpu_is_whole(const struct weight *w, uint64_t x)
     return w->n_in % RUN == 0 && x % 16 == 0;
 }
 
+/* More rows share the loads of x; many rows and columns together are too many registers. */
+uint32_t gpu_matvec_rows(const struct gpu *gpu, uint32_t columns)
+{
+    return gpu->caps.is_software && columns < 4 ? 8 : 4;
+}
+
 static void matvec(struct gpu *gpu, uint64_t x, const struct matmul_job *job, uint32_t n)
 {
     const struct weight *w = job->w;
@@ -36,16 +42,17 @@ static void matvec(struct gpu *gpu, uint64_t x, const struct matmul_job *job, ui
         .add = job->add,
     };
     const uint32_t columns = n > 4 ? 8 : n > 2 ? 4 : n; /* few variants: each is compiled when first used */
+    const uint32_t rows = gpu_matvec_rows(gpu, columns);
     const uint32_t subgroup = gpu->caps.subgroup, group = gpu->caps.is_software ? subgroup : 128;
     const struct gpu_range y = gpu_floats(job->y, (uint64_t)n * w->n_out);
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "matvec",
                           .shader = gpu_variant(SHADER_MATVEC_F32, w->format),
-                          .spec = {group, subgroup, gpu_is_whole(w, x), columns, MATVEC_ROWS},
+                          .spec = {group, subgroup, gpu_is_whole(w, x), columns, rows},
                           .n_spec = 5,
                           .params = &params,
                           .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(w->n_out, group / subgroup * MATVEC_ROWS)},
+                          .groups = {gpu_div_up(w->n_out, group / subgroup * rows)},
                           .reads = {gpu_floats(x, (uint64_t)n * w->n_in), gpu_weight_range(w),
                                     job->add ? y : (struct gpu_range){0}},
                           .writes = {y},

@@ -6,7 +6,7 @@
  */
 #include "engine/gpu/gpu.h"
 
-enum { FEW_TOKENS = 8, ROWS = 4 };
+enum { FEW_TOKENS = 8 };
 
 /* Scratch memory of an operation, from its start: the address of each part. */
 struct scratch {
@@ -83,7 +83,7 @@ static void few_up(struct gpu *gpu, const struct moe_experts *p, const struct sc
 {
     const struct weight *gate = p->gate;
     const uint32_t slots = p->n * p->n_used, width = p->down->n_in, subgroup = gpu->caps.subgroup;
-    const uint32_t group = gpu->caps.is_software ? subgroup : 128;
+    const uint32_t group = gpu->caps.is_software ? subgroup : 128, rows = gpu_matvec_rows(gpu, 1);
     const struct params_moe_up params = {
         .x = p->x,
         .chosen = p->chosen,
@@ -100,11 +100,11 @@ static void few_up(struct gpu *gpu, const struct moe_experts *p, const struct sc
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "moe up",
                           .shader = gpu_variant(SHADER_MOE_UP_F32, gate->format),
-                          .spec = {group, subgroup, gpu_is_whole(gate, p->x), ROWS},
+                          .spec = {group, subgroup, gpu_is_whole(gate, p->x), rows},
                           .n_spec = 4,
                           .params = &params,
                           .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(width, group / subgroup * ROWS), slots},
+                          .groups = {gpu_div_up(width, group / subgroup * rows), slots},
                           .reads = {gpu_floats(p->x, (uint64_t)p->n * gate->n_in),
                                     {p->chosen, 4ull * slots},
                                     gpu_weight_range(gate),
@@ -117,7 +117,7 @@ static void few_down(struct gpu *gpu, const struct moe_experts *p, const struct 
 {
     const struct weight *down = p->down;
     const uint32_t slots = p->n * p->n_used, subgroup = gpu->caps.subgroup;
-    const uint32_t group = gpu->caps.is_software ? subgroup : 128;
+    const uint32_t group = gpu->caps.is_software ? subgroup : 128, rows = gpu_matvec_rows(gpu, 1);
     const struct params_moe_down params = {
         .h = s->h,
         .chosen = p->chosen,
@@ -134,11 +134,11 @@ static void few_down(struct gpu *gpu, const struct moe_experts *p, const struct 
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "moe down",
                           .shader = gpu_variant(SHADER_MOE_DOWN_F32, down->format),
-                          .spec = {group, subgroup, gpu_is_whole(down, s->h), ROWS},
+                          .spec = {group, subgroup, gpu_is_whole(down, s->h), rows},
                           .n_spec = 4,
                           .params = &params,
                           .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(down->n_out, group / subgroup * ROWS), p->n},
+                          .groups = {gpu_div_up(down->n_out, group / subgroup * rows), p->n},
                           .reads = {gpu_floats(s->h, (uint64_t)slots * down->n_in),
                                     {p->chosen, 4ull * slots},
                                     gpu_floats(p->weight, slots),

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Weights on the device. Formats whose blocks have odd sizes are packed anew, so that kernels load 16 bytes at a time:
+ * of every group of eight blocks of a row, first the small fields of all eight (scales), then their bodies. Row and
+ * group start on multiples of 16 bytes; a whole group is as long as its eight blocks. The last group of a row may have
+ * fewer bodies, but room for all eight small fields. shaders/dequant.glsl reads this.
+ */
+#include "engine/gpu/gpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { GROUP_BLOCKS = 8, FIELDS = 3, ROW_ALIGN = 16, CHUNK_BYTES = 4 << 20 };
+
+struct field { /* of a block as GGUF has it */
+    uint32_t at, size;
+};
+
+struct packing {
+    enum quant_type type;
+    struct field fields[FIELDS]; /* in the order of the packed group; the body, which comes last, included */
+    uint32_t n_fields;
+};
+
+static const struct packing packings[] = {
+    {QUANT_Q8_0, {{0, 2}, {2, 32}}, 2},         /* scale; 32 x 8 bits */
+    {QUANT_Q5_0, {{0, 2}, {2, 4}, {6, 16}}, 3}, /* scale; fifth bits; 32 x 4 bits */
+    {QUANT_Q6_K, {{208, 2}, {0, 208}}, 2},      /* scale; low bits, high bits, scales of 16 */
+};
+
+static const struct packing *packing_of(const struct quant_format *format)
+{
+    for (size_t i = 0; i < sizeof packings / sizeof *packings; i++)
+        if (packings[i].type == format->type) return &packings[i];
+    return NULL;
+}
+
+static size_t packed_row_bytes(const struct packing *p, const struct quant_format *f, uint64_t n_in)
+{
+    const uint64_t blocks = n_in / f->block_len, rest = blocks % GROUP_BLOCKS;
+    const uint64_t body = p->fields[p->n_fields - 1].size, small = f->block_bytes - body;
+    const uint64_t bytes = (blocks - rest) * f->block_bytes + (rest ? GROUP_BLOCKS * small + rest * body : 0);
+    return (size_t)((bytes + ROW_ALIGN - 1) / ROW_ALIGN * ROW_ALIGN);
+}
+
+static void row_pack(const struct packing *p, const struct quant_format *f, uint64_t blocks, const unsigned char *from,
+                     unsigned char *to)
+{
+    for (uint64_t first = 0; first < blocks; first += GROUP_BLOCKS) {
+        const uint64_t count = blocks - first < GROUP_BLOCKS ? blocks - first : GROUP_BLOCKS;
+        for (uint32_t k = 0; k < p->n_fields; k++) {
+            const struct field *field = &p->fields[k];
+            for (uint64_t i = 0; i < count; i++)
+                memcpy(to + i * field->size, from + i * f->block_bytes + field->at, field->size);
+            to += GROUP_BLOCKS * field->size;
+        }
+        from += count * f->block_bytes;
+    }
+}
+
+/* Packs and uploads some rows at a time. */
+static int upload_packed(struct gpu *gpu, const struct gguf_tensor *t, const struct packing *p, const struct weight *w,
+                         struct error *error)
+{
+    const uint64_t rows = (uint64_t)w->n_out * w->n_mat, blocks = w->n_in / t->format->block_len;
+    const size_t from_bytes = quant_row_bytes(t->format, w->n_in);
+    const uint64_t at_once = w->row_bytes < CHUNK_BYTES ? CHUNK_BYTES / w->row_bytes : 1;
+    unsigned char *chunk = calloc(at_once, w->row_bytes);
+    int rc = chunk ? 0 : error_set(error, ERROR_FAILED, "out of memory");
+    for (uint64_t row = 0; !rc && row < rows; row += at_once) {
+        const uint64_t count = rows - row < at_once ? rows - row : at_once;
+        const unsigned char *from = (const unsigned char *)t->data + row * from_bytes;
+        for (uint64_t i = 0; i < count; i++)
+            row_pack(p, t->format, blocks, from + i * from_bytes, chunk + i * w->row_bytes);
+        rc = gpu_upload(gpu, w->addr + row * w->row_bytes, chunk, count * w->row_bytes, error);
+    }
+    free(chunk);
+    return rc;
+}
+
+int gpu_weight_load(struct backend *b, const struct gguf_tensor *t, struct weight *out, struct error *error)
+{
+    struct gpu *gpu = gpu_of(b);
+    const struct packing *packing = packing_of(t->format);
+    char label[64];
+    *out = (struct weight){0};
+    snprintf(label, sizeof label, "%.*s", (int)(t->name.len < 63 ? t->name.len : 63), t->name.bytes);
+    if (gpu_variant(SHADER_MATVEC_F32, t->format) == SHADER_COUNT)
+        return error_set(error, ERROR_MODEL, "%s is stored as %s, which has no Vulkan kernel; use --device cpu", label,
+                         t->format->name);
+    if (t->ne[0] > INT32_MAX || t->ne[1] > INT32_MAX || t->ne[2] * t->ne[3] > INT32_MAX)
+        return error_set(error, ERROR_MODEL, "%s is too large", label);
+    struct weight w = {.format = t->format,
+                       .n_in = (uint32_t)t->ne[0],
+                       .n_out = (uint32_t)t->ne[1],
+                       .n_mat = (uint32_t)(t->ne[2] * t->ne[3]),
+                       .row_bytes = packing ? packed_row_bytes(packing, t->format, t->ne[0])
+                                            : quant_row_bytes(t->format, t->ne[0])};
+    w.mat_bytes = w.row_bytes * w.n_out;
+    int rc = gpu_alloc(gpu, (size_t)(w.mat_bytes * w.n_mat), label, &w.addr, error);
+    if (rc) return rc;
+    rc = packing ? upload_packed(gpu, t, packing, &w, error) : gpu_upload(gpu, w.addr, t->data, t->bytes, error);
+    if (rc)
+        gpu_release(gpu, w.addr);
+    else
+        *out = w;
+    return rc;
+}
