@@ -74,7 +74,7 @@ int cmd_desk(int argc, char **argv)
     int status;
     if (!command_begin(&settings, &desk_usage, &options, &argc, argv, &status)) return status;
     int rc;
-    if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
+    if (!settings.plain && (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)))
         rc = error_set(&error, ERROR_USAGE,
                        "The reading desk needs a terminal; without one use: lectern ask FILE... -q TEXT.");
     else

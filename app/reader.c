@@ -13,31 +13,39 @@
 #include "app/progress.h"
 #include "app/session.h"
 
-#define SKIPS_SHOWN 10
+#define NAMES_SHOWN 10
 
 /* ------------------------------------------------------------------------------------------------- report */
+
+/* How a document was read is told where it is not plain UTF-8; with `lists` each is named, the first few or with -v. */
+static void report_document(const struct document *d, bool lists, bool is_detail)
+{
+    char bytes[32];
+    const char *encoding = document_encoding_name(d->encoding);
+    if (d->encoding == ENCODING_WINDOWS1252)
+        console_say("%.300s: %s, not UTF-8, read as %s", d->name, format_bytes(d->text_len, bytes), encoding);
+    else if (lists && is_detail)
+        console_detail("%.300s: %s, %s", d->name, format_bytes(d->text_len, bytes), encoding);
+    else if (lists)
+        console_say("%.300s: %s, %s", d->name, format_bytes(d->text_len, bytes), encoding);
+}
 
 static void report_documents(const struct document_list *list, bool lists)
 {
     char bytes[32];
     uint64_t total = 0;
     for (size_t i = 0; i < list->count; i++) {
-        const struct document *d = &list->items[i];
-        total += d->text_len;
-        const char *note = d->encoding == ENCODING_WINDOWS1252 ? ": not UTF-8, read as " : ": ";
-        if (d->encoding != ENCODING_UTF8)
-            console_say("%.300s%s%s", d->name, note, document_encoding_name(d->encoding));
-        else if (lists)
-            console_detail("%.300s: %s", d->name, format_bytes(d->text_len, bytes));
+        report_document(&list->items[i], lists, i >= NAMES_SHOWN);
+        total += list->items[i].text_len;
     }
     for (size_t i = 0; i < list->n_skipped; i++) {
         const struct document_skip *s = &list->skipped[i];
-        if (i < SKIPS_SHOWN)
+        if (i < NAMES_SHOWN)
             console_say("Skipped: %.300s %s.", s->name, s->reason);
         else
             console_detail("Skipped: %.300s %s.", s->name, s->reason);
     }
-    if (list->n_skipped > SKIPS_SHOWN) console_say("%zu were skipped in all (-v lists them).", list->n_skipped);
+    if (list->n_skipped > NAMES_SHOWN) console_say("%zu were skipped in all (-v lists them).", list->n_skipped);
     if (lists || list->count > 1)
         console_say("%zu document%s, %s.", list->count, list->count == 1 ? "" : "s", format_bytes(total, bytes));
 }

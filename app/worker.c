@@ -33,15 +33,14 @@ static bool note_loading(void *ctx, uint64_t done, uint64_t total)
     return !atomic_load(&w->is_stopping);
 }
 
-/* Where no context was asked for and the model's own does not fit, the largest that does is taken, and told. */
-static int choose_context(struct worker *w, struct engine_params *params, struct error *error)
+/* Where no context was asked for the engine takes what fits; that it is less than the model's own is told. */
+static int tell_context(struct worker *w, const struct engine_params *params, struct error *error)
 {
     struct engine_plan plan;
     int rc = params->context ? 0 : engine_plan(&plan, params, error);
-    if (rc || params->context || plan.fits || plan.context_fits < 2048) return rc;
-    params->context = plan.context_fits / 1024 * 1024;
+    if (rc || params->context || plan.fits || !plan.context_fits) return rc;
     worker_note(w, ERROR_NONE, "The context is %u tokens: more does not fit beside the model (it could take %u).",
-                params->context, plan.context);
+                plan.context_fits, plan.context);
     return 0;
 }
 
@@ -51,7 +50,7 @@ static int open_engine(struct worker *w, struct error *error)
     params.progress = note_loading;
     params.progress_ctx = w;
     struct engine *engine = NULL;
-    int rc = choose_context(w, &params, error);
+    int rc = tell_context(w, &params, error);
     if (!rc) rc = engine_open(&engine, &params, error);
     if (!rc) rc = timeline_create(&w->timeline, engine, error);
     if (!rc) rc = sampler_create(&w->sampler, &w->params.sample, engine_info(engine)->n_vocab, error);

@@ -175,7 +175,7 @@ static void empty_documents_are_told(void **state)
     (void)state;
     put("empty.txt", " \n");
     put("full.txt", "text");
-    char empty[256], full[256];
+    char empty[600], full[600];
     snprintf(empty, sizeof empty, "%s", path_of("empty.txt"));
     snprintf(full, sizeof full, "%s", path_of("full.txt"));
     struct document_list list = {0};
@@ -229,7 +229,7 @@ static void a_tree_is_read_in_order(void **state)
     put_bytes("p/blob.bin", "\0\1\2", 3);
     assert_int_equal(symlink("../../..", path_of("p/src/loop")), 0);
     assert_int_equal(symlink("/etc/passwd", path_of("p/passwd.txt")), 0);
-    char root[256];
+    char root[600];
     snprintf(root, sizeof root, "%s", path_of("p"));
     struct document_list list = {0};
     struct error error = {0};
@@ -261,7 +261,7 @@ static void rules_above_the_folder_count(void **state)
     put("w/a/b/b.txt", "3");
     put("w/a/b/excluded.txt", "4");
     put("w/a/b/kept.txt", "5");
-    char root[256];
+    char root[600];
     snprintf(root, sizeof root, "%s", path_of("w/a/b"));
     struct document_list list = {0};
     struct error error = {0};
