@@ -11,6 +11,8 @@ const struct command commands[] = {
     {"ask", cmd_ask, "answer one question over documents on stdout"},
     {"ingest", cmd_ingest, "read documents now, ask later"},
     {"sessions", cmd_sessions, "list, show, rename, fork, remove, export what is kept; check and repair it"},
+    {"pull", cmd_pull, "download a model once"},
+    {"models", cmd_models, "list, remove, verify, import models"},
     {"devices", cmd_devices, "what there is to compute on"},
     {"bench", cmd_bench, "tokens a second, reading and answering"},
     {"quantize", cmd_quantize, "a model file into a smaller type"},

@@ -21,6 +21,8 @@ int cmd_desk(int argc, char **argv); /* no subcommand: the TUI */
 int cmd_devices(int argc, char **argv);
 int cmd_ingest(int argc, char **argv);
 int cmd_logits(int argc, char **argv);
+int cmd_models(int argc, char **argv);
+int cmd_pull(int argc, char **argv);
 int cmd_quantize(int argc, char **argv);
 int cmd_sessions(int argc, char **argv);
 
