@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Trains the built-in model on, in a stretch of minutes. Each stretch starts from the last one's GGUF.
 
-    train.py --init MODEL.gguf --corpus TEXT.txt.xz ... [--stories FAIRYTALEQA.jsonl.xz] --out DIR --seconds 480
+    train.py --init MODEL.gguf --corpus TEXT.txt.xz ... --held TEXT.txt.xz [--stories FAIRYTALEQA.jsonl.xz] --out DIR --seconds 480
 Needs one NVIDIA GPU, torch >= 2.9, tokenizers and flash-linear-attention. Writes DIR/model.gguf (Q8_0: the checkpoint
 and what `lectern quantize` starts from), DIR/model.gguf.00 ... (pieces of 15 MiB, to carry) and appends to DIR/log.txt.
 """
@@ -83,32 +83,44 @@ class Muon:
                 p.mul_(1 - lr * s.decay).add_(x.reshape(p.shape).to(p.dtype), alpha=-lr)
 
 
-def build_rows(a, tokenizer, special, log):
-    """Rows of each stage, enough for the time at the expected speed."""
-    r = random.Random(a.seed)
-    docs = data.read_documents(a.corpus)
-    r.shuffle(docs)
-    data.DOCS.extend(d for d in docs if len(d) > 3000)
-    log("documents", len(docs), "long", len(data.DOCS))
+def make_rows(pool, a, tokenizer, special, stream, stage, n, seed, stories):
+    """n conversations of a stage over data.DOCS (the pool's processes were forked with it), packed into rows."""
+    _, T, _, most = STAGES[stage]
+    jobs = ((seed * 10**8 + stage * 10**7 + i, most) for i in range(n))
+    made = [x for x in pool.imap_unordered(data.sample, jobs, chunksize=32) if x]
+    if stories: made += data.stories(stories, n // 12, most, random.Random(seed))
+    random.Random(seed).shuffle(made)
+    rows = data.pack(data.encode(tokenizer, made, special), stream, T, n * (most // 11) // 4 // T, seed + stage)
+    return [torch.from_numpy(x) for x in rows]
+
+
+def text_stream(docs, tokenizer, special, seed):
     parts = []
     for i in range(0, len(docs), 1000):
         parts += [np.array([special["[BOS]"]] + e.ids, np.int16) for e in tokenizer.encode_batch_fast(docs[i:i + 1000])]
-    r.shuffle(parts)
-    stream = np.concatenate(parts)
-    log("text tokens", len(stream))
+    random.Random(seed).shuffle(parts)
+    return np.concatenate(parts)
+
+
+def build_rows(a, tokenizer, special, log):
+    """Rows of each stage to train on, enough for the time at the expected speed, and rows of unseen documents."""
     out = []
-    with Pool(os.cpu_count()) as pool:
-        for stage, (share, T, B, most) in enumerate(STAGES):
-            want = int(a.seconds * share * a.speed)  # tokens
-            n = max(64, want * 4 // 5 // (most // 11))
-            jobs = ((a.seed * 10**8 + stage * 10**7 + i, most) for i in range(n))
-            made = [x for x in pool.imap_unordered(data.sample, jobs, chunksize=32) if x]
-            if a.stories: made += data.stories(a.stories, n // 12, most, r)
-            r.shuffle(made)
-            rows = data.pack(data.encode(tokenizer, made, special), stream, T, want // 5 // T, a.seed + stage)
-            answers = rows[1].sum() / rows[1].size
-            log(f"stage {stage}: {len(made)} conversations, rows {rows[0].shape}, {answers:.1%} answer tokens")
-            out.append([torch.from_numpy(x) for x in rows])
+    for paths, held in ((a.corpus, False), (a.held, True)):
+        docs = data.read_documents(paths)
+        random.Random(a.seed).shuffle(docs)
+        stream = text_stream(docs, tokenizer, special, a.seed)
+        data.DOCS[:] = [d for d in docs if len(d) > 3000]
+        log("held out:" if held else "to train on:", len(docs), "documents,", len(stream), "tokens of text")
+        with Pool(os.cpu_count()) as pool:
+            sets = []
+            for stage, (share, T, B, most) in enumerate(STAGES):
+                n = 3 * B * T // (most // 11) if held else \
+                    max(64, int(a.seconds * share * a.speed) * 4 // 5 // (most // 11))
+                rows = make_rows(pool, a, tokenizer, special, stream, stage, n, a.seed + held, not held and a.stories)
+                if held: rows = [r[:B] for r in rows]
+                log(f"  stage {stage}: rows {tuple(rows[0].shape)}, {rows[1].float().mean():.1%} answer tokens")
+                sets.append(rows)
+        out.append(sets)
     return out
 
 
@@ -116,6 +128,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ap.add_argument("--init", required=True)
     ap.add_argument("--corpus", nargs="+", required=True)
+    ap.add_argument("--held", nargs="+", required=True, help="text that is only measured on")
     ap.add_argument("--stories")
     ap.add_argument("--out", required=True)
     ap.add_argument("--seconds", type=float, default=480)
@@ -137,7 +150,8 @@ def main():
     random.seed(a.seed), np.random.seed(a.seed), torch.manual_seed(a.seed)
     reader = gguf.Reader(a.init)
     tokenizer, special = tokenizer_of(reader)
-    stages = build_rows(a, tokenizer, special, log)
+    stages, held = build_rows(a, tokenizer, special, log)
+    held = [(x.cuda().long(), k.cuda()) for x, k in held]
     m = model.from_gguf(reader).cuda()
     log("parameters", sum(p.numel() for p in m.parameters()) / 1e6, "M")
 
@@ -149,8 +163,6 @@ def main():
     adam = torch.optim.AdamW([{"params": [p for p in rest if p.ndim >= 2], "weight_decay": .01},
                               {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0}],
                              lr=a.lr, betas=(.9, .95), fused=True)
-    held = [(x[-B:].cuda().long(), k[-B:].cuda()) for (x, k), (_, _, B, _) in zip(stages, STAGES)]
-    for stage, (_, _, B, _) in zip(stages, STAGES): stage[:] = [t[:-B] for t in stage]
 
     def forward(x, mask):
         with torch.autocast("cuda", torch.bfloat16): h = m.hidden(x[:, :-1]).flatten(0, 1)
