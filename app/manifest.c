@@ -153,12 +153,14 @@ static bool parse_trust(struct manifest *m, char *value)
 static bool parse_chunks(struct manifest *m, struct lines *l)
 {
     uint64_t least = 0, index;
-    for (const char *value, *hex; (value = next_field(l, "have")); least = index + 1) {
+    while (*l->next) {
+        const char *hex, *value = next_field(l, "have");
         if (!parse_number(value, ' ', &index, &hex) || index < least || index >= m->n_chunks) return false;
         if (!hash_from_hex(hex, m->chunks[index].sha256)) return false;
         m->chunks[index].state = CHUNK_HERE;
+        least = index + 1;
     }
-    return !*l->next;
+    return true;
 }
 
 /* The last line must be the hash of what stands before it; cuts it off. */

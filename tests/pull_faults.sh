@@ -137,8 +137,8 @@ get 0 drip/d/x.gguf; whole x.gguf
 # ---- redirects
 get 1 loop/x.gguf; says 'more than 5 times'; none x.gguf
 get 1 hops/6/x.gguf; says 'more than 5 times'; none x.gguf
-get 1 insecure/x.gguf; says 'Only https'; none x.gguf
-get 1 local/x.gguf; says 'Only https'; none x.gguf
+get 1 insecure/x.gguf; says 'where we do not go: Only https'; none x.gguf
+get 1 local/x.gguf; says 'where we do not go'; none x.gguf
 get 1 missing/x.gguf; says '(404)'; none x.gguf
 get 1 token/x.gguf; says '(401)'; none x.gguf
 get 2 http://192.0.2.1/x.gguf; says 'Only https'
@@ -180,7 +180,7 @@ until [ -s "$folder/x.gguf.part.manifest" ] || [ $tries = 100 ]; do tries=$((tri
 get 1 slow/x.gguf; says 'Another lectern is busy'
 "$LECTERN" models rm x.gguf 2>/dev/null && fail 'rm took away what is being fetched'
 tries=0
-until grep -q '^have 3' "$folder/x.gguf.part.manifest" || [ $tries = 100 ]; do tries=$((tries + 1)); sleep 0.05; done
+until grep -qs '^have 3' "$folder/x.gguf.part.manifest" || [ $tries = 100 ]; do tries=$((tries + 1)); sleep 0.05; done
 kill -9 $pid
 wait $pid 2>/dev/null
 part x.gguf
@@ -189,8 +189,7 @@ get 0 slow/x.gguf; says 'are here already'; whole x.gguf; at_most $((size - 3 * 
 env --default-signal=INT "$LECTERN" pull "$at/slow/x.gguf" --chunk 64K --connections 1 >"$dir/out1" 2>"$dir/err" &
 pid=$!
 tries=0
-until [ -s "$folder/x.gguf.part.manifest" ] || [ $tries = 100 ]; do tries=$((tries + 1)); sleep 0.05; done
-sleep 0.5
+until grep -qs '^have' "$folder/x.gguf.part.manifest" || [ $tries = 100 ]; do tries=$((tries + 1)); sleep 0.05; done
 kill -INT $pid
 wait $pid
 code=$?
