@@ -11,7 +11,7 @@
 
 #define ROWS 40u
 #define SNAP 90u
-#define LONGEST 7000u
+#define LONGEST 14000u
 
 struct snap {
     uint32_t *ids;
@@ -297,12 +297,12 @@ static void step_create(void)
 
 static void step_save(void)
 {
-    struct talk *t = any_talk();
+    struct talk *t = kit_below(&rng, 3) && n_talks ? talks[0] : any_talk(); /* one grows long: it is thinned */
     if (!t) return;
     size_t more = kit_below(&rng, 3) ? kit_below(&rng, 600) : 512 - t->length % 512;
     if (t->length + more > LONGEST) more = 0;
     for (size_t i = 0; i < more; i++) t->ids[t->length++] = (uint32_t)(kit_random(&rng) >> 60); /* branches meet */
-    bool nobody = kit_below(&rng, 8) == 0;
+    bool nobody = kit_below(&rng, 12) == 0;
     struct store_turn turns[2] = {{.role = STORE_USER, .text = "q", .text_len = 1}, {.role = STORE_ASSISTANT}};
     size_t n_turns = nobody ? 0 : kit_below(&rng, 3), have;
     kit_ok(store_rows_present(store, kit_model, t->ids, t->length, &have, error));
