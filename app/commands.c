@@ -16,6 +16,7 @@ const struct command commands[] = {
     {"devices", cmd_devices, "what there is to compute on"},
     {"bench", cmd_bench, "tokens a second, reading and answering"},
     {"quantize", cmd_quantize, "a model file into a smaller type"},
+    {"perplexity", cmd_perplexity, "how well a model predicts a text, and how far it is from a reference"},
     {"logits", cmd_logits, "what a model computes for given tokens, for checking us"},
     {NULL, NULL, NULL},
 };

@@ -22,6 +22,7 @@ int cmd_devices(int argc, char **argv);
 int cmd_ingest(int argc, char **argv);
 int cmd_logits(int argc, char **argv);
 int cmd_models(int argc, char **argv);
+int cmd_perplexity(int argc, char **argv);
 int cmd_pull(int argc, char **argv);
 int cmd_quantize(int argc, char **argv);
 int cmd_sessions(int argc, char **argv);
