@@ -179,5 +179,8 @@ int gpu_backend_open(struct backend **out, uint32_t index, bool validate, struct
 int gpu_devices(struct engine_device *list, size_t cap, size_t *count, struct error *error);
 /* Validation messages so far (0 when validation is off). */
 uint32_t gpu_validation_messages(const struct backend *);
+/* For tests, before prepare: whether many tokens multiply through shared memory, as on real GPUs, or in registers, as on
+ * software devices. */
+void gpu_tile_in_shared(struct backend *, bool shared);
 
 #endif

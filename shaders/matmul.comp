@@ -1,7 +1,8 @@
 #version 460
 // SPDX-License-Identifier: MIT
 //
-// y[t] (+)= W x[t] for many tokens, in f32, without shared memory. A subgroup computes a tile of SUBGROUP * ROWS output
+// y[t] (+)= W x[t] for many tokens, in f32, without shared memory: for software devices, where it
+// would gain nothing. A subgroup computes a tile of SUBGROUP * ROWS output
 // rows and TOKENS tokens. Each invocation decodes runs of its own ROWS rows into registers; the x of a run is loaded
 // once by the subgroup together, and its elements are broadcast one after another, each meeting all rows.
 //

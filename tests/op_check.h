@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What op_kda.c and op_mla.c share: one backend after the other (the C twin, the GPU under the validation layers) runs
- * an operation on seeded input in guarded buffers; results are compared with a reference in double precision.
+ * What the op_*.c share: one backend after the other (the C twin, the GPU under the validation layers) runs an
+ * operation on seeded input in guarded buffers; results are compared with a reference in double precision.
  *
  * Everything handed out belongs to the check and lives until check_reset.
  */
@@ -169,40 +169,77 @@ static inline void check_nmse(struct check *c, struct check_buffer *b, const dou
     if (!(nmse <= most)) fail_msg("%s: NMSE %.3g on %s, at most %.3g", what, nmse, c->backend->name, most);
 }
 
-/* Runs the tests on the C twin and on the GPU, prepared for batches of a shape that needs the most scratch memory.
- * Exit code of the program; CHECK_SKIP without a Vulkan device. */
-static inline int check_main(const struct CMUnitTest *tests, size_t count, const char *name, const struct shape *most,
-                             uint32_t batch)
+/* A program's tests, the shape and batch that need the most scratch memory, and what to run on. */
+enum check_pass { CHECK_TWIN, CHECK_GPU, CHECK_GPU_TILED /* products as on real GPUs */ };
+struct check_plan {
+    const char *name;
+    const struct CMUnitTest *tests;
+    size_t count;
+    const struct shape *most;
+    uint32_t batch;
+    enum check_pass last;
+};
+
+static inline int check_open(struct check *c, enum check_pass pass, struct error *error)
+{
+    if (pass == CHECK_TWIN) return cpu_backend_open(&c->backend, 0, error);
+    int rc = gpu_backend_open(&c->backend, UINT32_MAX, true, error);
+    if (rc == ERROR_FIT) rc = gpu_backend_open(&c->backend, 0, true, error);
+    if (!rc && pass == CHECK_GPU_TILED) gpu_tile_in_shared(c->backend, true);
+    return rc;
+}
+
+/* Failures of all tests on the backend of c, which is closed. */
+static inline int check_pass(struct check *c, const struct check_plan *plan, enum check_pass pass)
+{
+    struct error error;
+    struct CMUnitTest with_check[8];
+    int failed;
+    c->ops = c->backend->ops;
+    if (c->ops->prepare(c->backend, plan->most, plan->batch, &error)) {
+        printf("%s: %s\n", plan->name, error.text);
+        c->ops->destroy(c->backend);
+        return 1;
+    }
+    printf("%s: on %s%s\n", plan->name, c->backend->name, pass == CHECK_GPU_TILED ? ", tiles in shared memory" : "");
+    assert_true(plan->count <= 8);
+    for (size_t i = 0; i < plan->count; i++) {
+        with_check[i] = plan->tests[i];
+        with_check[i].initial_state = c;
+    }
+    failed = _cmocka_run_group_tests(plan->name, with_check, plan->count, NULL, NULL);
+    if (pass != CHECK_TWIN) {
+        const uint32_t messages = gpu_validation_messages(c->backend);
+        printf("%s: %u validation messages\n", plan->name, messages);
+        failed += messages > 0;
+    }
+    c->ops->destroy(c->backend);
+    return failed;
+}
+
+/* Runs the passes of a plan. Exit code of the program; CHECK_SKIP without a Vulkan device. */
+static inline int check_run(const struct check_plan *plan)
 {
     struct check c = {0};
     struct error error = {0};
     const char *seed = getenv("LECTERN_SEED");
     const uint64_t start = seed ? strtoull(seed, NULL, 0) : 20260214;
     int failed = 0, rc = 0;
-    printf("%s: seed %llu\n", name, (unsigned long long)start);
-    for (int gpu = 0; gpu < 2; gpu++) {
-        rc = gpu ? gpu_backend_open(&c.backend, UINT32_MAX, true, &error) : cpu_backend_open(&c.backend, 0, &error);
-        if (gpu && rc == ERROR_FIT) rc = gpu_backend_open(&c.backend, 0, true, &error);
-        if (rc && !gpu) return printf("%s: %s\n", name, error.text), 1;
-        if (rc) break;
-        c.ops = c.backend->ops;
+    printf("%s: seed %llu\n", plan->name, (unsigned long long)start);
+    for (enum check_pass pass = CHECK_TWIN; pass <= plan->last && !rc; pass++) {
+        rc = check_open(&c, pass, &error);
+        if (rc && pass == CHECK_TWIN) return printf("%s: %s\n", plan->name, error.text), 1;
         c.seed = start;
-        rc = c.ops->prepare(c.backend, most, batch, &error);
-        if (rc) return printf("%s: %s\n", name, error.text), 1;
-        printf("%s: on %s\n", name, c.backend->name);
-        struct CMUnitTest with_check[8];
-        assert_true(count <= 8);
-        for (size_t i = 0; i < count; i++) {
-            with_check[i] = tests[i];
-            with_check[i].initial_state = &c;
-        }
-        failed += _cmocka_run_group_tests(name, with_check, count, NULL, NULL);
-        if (gpu && gpu_validation_messages(c.backend)) failed++;
-        if (gpu) printf("%s: %u validation messages\n", name, gpu_validation_messages(c.backend));
-        c.ops->destroy(c.backend);
+        if (!rc) failed += check_pass(&c, plan, pass);
     }
-    if (rc) printf("%s: skipped: %s\n", name, error.text);
+    if (rc) printf("%s: skipped: %s\n", plan->name, error.text);
     return failed ? 1 : rc ? CHECK_SKIP : 0;
+}
+
+static inline int check_main(const struct CMUnitTest *tests, size_t count, const char *name, const struct shape *most,
+                             uint32_t batch)
+{
+    return check_run(&(struct check_plan){name, tests, count, most, batch, CHECK_GPU});
 }
 
 #endif

@@ -165,6 +165,11 @@ uint32_t gpu_validation_messages(const struct backend *b)
     return b->ops == &gpu_ops ? ((const struct gpu *)b)->messages : 0;
 }
 
+void gpu_tile_in_shared(struct backend *b, bool shared)
+{
+    if (b->ops == &gpu_ops) gpu_of(b)->caps.tile_in_shared = shared;
+}
+
 int gpu_devices(struct engine_device *list, size_t cap, size_t *count, struct error *error)
 {
     VkPhysicalDevice *physical = NULL;

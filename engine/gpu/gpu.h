@@ -38,6 +38,7 @@ struct gpu_caps {
     uint32_t shared_bytes; /* shared memory of a workgroup */
     uint32_t group_max;    /* invocations of a workgroup */
     uint64_t alloc_max;    /* bytes of one allocation */
+    bool tile_in_shared;   /* many tokens multiply by matmul_tile.comp, not matmul.comp */
     bool f16;              /* f16 arithmetic */
     bool coopmat;          /* KHR_cooperative_matrix, 16x16x16, f16 in, f32 out, subgroup scope */
     bool budget;           /* VK_EXT_memory_budget */

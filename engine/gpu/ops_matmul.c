@@ -1,20 +1,28 @@
 /* SPDX-License-Identifier: MIT
  *
- * y = W x: for a few tokens by rows (matvec.comp), for many by tiles (matmul.comp).
+ * y = W x: for a few tokens by rows (matvec.comp), for many by tiles: through shared memory (matmul_tile.comp), or on a
+ * software device, where shared memory gains nothing, in registers alone (matmul.comp).
  */
 #include "engine/gpu/gpu.h"
 
+#include <string.h>
+
 enum { RUN = 32, MATVEC_TOKENS = 8 };
 
-/* The shape of a tile of matmul.comp. */
+/* The kernel for many tokens and how it divides a product. */
 struct tiling {
-    uint32_t group, rows, tokens; /* invocations; output rows of each; tokens */
+    enum shader shader;
+    uint32_t group, rows, tokens; /* invocations, output rows and tokens of a workgroup */
+    uint32_t own;                 /* of an invocation: rows in matmul.comp, tokens in matmul_tile.comp */
 };
 
-static struct tiling tiling_choose(const struct gpu *gpu)
+/* Grouped: a matrix of the stack meets few of the tokens. */
+static struct tiling tiling_choose(const struct gpu *gpu, bool grouped)
 {
-    if (gpu->caps.is_software) return (struct tiling){gpu->caps.subgroup, 8, 8};
-    return (struct tiling){4 * gpu->caps.subgroup, 4, 8};
+    const uint32_t subgroup = gpu->caps.subgroup;
+    if (!gpu->caps.tile_in_shared) return (struct tiling){SHADER_MATMUL_F32, subgroup, subgroup * 8, 8, 8};
+    if (grouped) return (struct tiling){SHADER_MATMUL_TILE_F32, 128, 64, 32, 4};
+    return (struct tiling){SHADER_MATMUL_TILE_F32, 128, 64, 64, 8};
 }
 
 bool gpu_is_whole(const struct weight *w, uint64_t x)
@@ -59,6 +67,23 @@ static void matvec(struct gpu *gpu, uint64_t x, const struct matmul_job *job, ui
                       });
 }
 
+/* Completes and records d, which says what is touched and how many tiles of tokens there are. */
+static void tiles_dispatch(struct gpu *gpu, const struct weight *w, const struct params_matmul *params,
+                           struct gpu_dispatch *d)
+{
+    const bool grouped = params->tiles != 0;
+    const struct tiling tile = tiling_choose(gpu, grouped);
+    const uint32_t spec[] = {tile.group, gpu->caps.subgroup, gpu_is_whole(w, params->x), tile.own, tile.tokens,
+                             grouped,    tile.rows};
+    memcpy(d->spec, spec, sizeof spec); /* 6: matmul_tile.comp's only */
+    d->n_spec = sizeof spec / sizeof *spec;
+    d->shader = gpu_variant(tile.shader, w->format);
+    d->params = params;
+    d->params_bytes = sizeof *params;
+    d->groups[0] = gpu_div_up(w->n_out, tile.rows);
+    gpu_dispatch(gpu, d);
+}
+
 static void tiled(struct gpu *gpu, uint64_t x, const struct matmul_job *job, uint32_t n)
 {
     const struct weight *w = job->w;
@@ -73,25 +98,19 @@ static void tiled(struct gpu *gpu, uint64_t x, const struct matmul_job *job, uin
         .row_bytes = (uint32_t)w->row_bytes,
         .add = job->add,
     };
-    const struct tiling tile = tiling_choose(gpu);
     const struct gpu_range y = gpu_floats(job->y, (uint64_t)n * w->n_out);
-    gpu_dispatch(gpu, &(struct gpu_dispatch){
-                          .label = "matmul",
-                          .shader = gpu_variant(SHADER_MATMUL_F32, w->format),
-                          .spec = {tile.group, gpu->caps.subgroup, gpu_is_whole(w, x), tile.rows, tile.tokens, false},
-                          .n_spec = 6,
-                          .params = &params,
-                          .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(w->n_out, tile.group * tile.rows), gpu_div_up(n, tile.tokens)},
-                          .reads = {gpu_floats(x, (uint64_t)n * w->n_in), gpu_weight_range(w),
-                                    job->add ? y : (struct gpu_range){0}},
-                          .writes = {y},
-                      });
+    struct gpu_dispatch d = {
+        .label = "matmul",
+        .groups = {0, gpu_div_up(n, tiling_choose(gpu, false).tokens)},
+        .reads = {gpu_floats(x, (uint64_t)n * w->n_in), gpu_weight_range(w), job->add ? y : (struct gpu_range){0}},
+        .writes = {y},
+    };
+    tiles_dispatch(gpu, w, &params, &d);
 }
 
 uint32_t gpu_grouped_tokens(const struct gpu *gpu)
 {
-    return tiling_choose(gpu).tokens;
+    return tiling_choose(gpu, true).tokens;
 }
 
 void gpu_matmul_grouped(struct gpu *gpu, const struct gpu_grouped *g)
@@ -112,21 +131,16 @@ void gpu_matmul_grouped(struct gpu *gpu, const struct gpu_grouped *g)
         .row_bytes = (uint32_t)w->row_bytes,
         .share = g->share,
     };
-    const struct tiling tile = tiling_choose(gpu);
-    gpu_dispatch(gpu, &(struct gpu_dispatch){
-                          .label = "matmul grouped",
-                          .shader = gpu_variant(SHADER_MATMUL_F32, w->format),
-                          .spec = {tile.group, gpu->caps.subgroup, gpu_is_whole(w, g->x), tile.rows, tile.tokens, true},
-                          .n_spec = 6,
-                          .params = &params,
-                          .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(w->n_out, tile.group * tile.rows), g->n_tiles},
-                          .reads = {gpu_floats(g->x, (uint64_t)g->rows / g->share * x_stride),
-                                    gpu_weight_range(w),
-                                    {g->tiles, 16ull * g->n_tiles},
-                                    {g->order, g->order ? 4ull * g->rows : 0}},
-                          .writes = {gpu_floats(g->y, (uint64_t)g->rows * w->n_out)},
-                      });
+    struct gpu_dispatch d = {
+        .label = "matmul grouped",
+        .groups = {0, g->n_tiles},
+        .reads = {gpu_floats(g->x, (uint64_t)g->rows / g->share * x_stride),
+                  gpu_weight_range(w),
+                  {g->tiles, 16ull * g->n_tiles},
+                  {g->order, g->order ? 4ull * g->rows : 0}},
+        .writes = {gpu_floats(g->y, (uint64_t)g->rows * w->n_out)},
+    };
+    tiles_dispatch(gpu, w, &params, &d);
 }
 
 void gpu_matmul(struct backend *b, uint64_t x, const struct matmul_job *jobs, uint32_t count, uint32_t n)
