@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
  * lectern bench: tokens a second, reading and answering, at several depths. The tokens are seeded and ordinary; the
- * text before a depth is read untimed.
+ * text before a depth is read untimed. With --resume: bench_resume.c.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "app/bench.h"
 #include "app/commands.h"
 #include "app/console.h"
 #include "app/json.h"
@@ -19,9 +20,9 @@
 #define DEPTHS_MOST 32
 
 struct bench_options {
-    bool json;
+    bool json, resume, cold;
     const char *depths;
-    uint32_t prefill, decode;
+    uint32_t prefill, decode, tokens;
 };
 
 #define AT(field) .offset = offsetof(struct bench_options, field)
@@ -30,14 +31,19 @@ static const struct option bench_table[] = {
     {"depth", 'd', OPTION_TEXT, "N,N...", "0,4096", "tokens before what is measured", AT(depths)},
     {"prefill", 0, OPTION_UINT, "N", "512", "tokens read at each depth", AT(prefill), .most = 1u << 20},
     {"decode", 0, OPTION_UINT, "N", "64", "tokens generated at each depth", AT(decode), .most = 1u << 20},
+    {"resume", 0, OPTION_FLAG, NULL, NULL, "measure saving and coming back instead", AT(resume)},
+    {"tokens", 0, OPTION_UINT, "N", "4096", "--resume: tokens read, saved and taken back", AT(tokens),
+     .most = 1u << 24},
+    {"cold", 0, OPTION_FLAG, NULL, NULL, "--resume: once more with the file out of the page cache", AT(cold)},
     {NULL},
 };
 #undef AT
 
 static const struct command_usage bench_usage = {
     .name = "bench",
-    .arguments = "[--depth N,N] [--prefill N] [--decode N]",
-    .about = "Measures reading (prefill) and answering (decode) at several depths on one device.",
+    .arguments = "[--depth N,N] [--prefill N] [--decode N] | --resume [--tokens N] [--cold]",
+    .about = "Measures reading (prefill) and answering (decode) at several depths on one device, or with --resume\n"
+             "what coming back to a stored state costs, against reading it again.",
     .options = bench_table,
 };
 
@@ -55,7 +61,7 @@ struct bench {
     size_t n_rows, most;
 };
 
-static double seconds_now(void)
+double bench_clock(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -88,31 +94,31 @@ static int parse_depths(struct bench *b, struct error *error)
 }
 
 /* Ordinary tokens from a linear congruential generator (Knuth's MMIX constants). */
-static int make_ids(struct bench *b, struct error *error)
+int bench_ids(const struct engine *engine, size_t count, uint32_t **ids, struct error *error)
 {
-    uint32_t n_vocab = engine_info(b->engine)->n_vocab;
-    b->ids = malloc((b->most + 1) * sizeof *b->ids);
-    if (!b->ids) return error_set(error, ERROR_FAILED, "Out of memory.");
+    uint32_t n_vocab = engine_info(engine)->n_vocab;
+    *ids = malloc((count + 1) * sizeof **ids);
+    if (!*ids) return error_set(error, ERROR_FAILED, "Out of memory.");
     uint64_t x = 20240607;
-    for (size_t i = 0; i < b->most;) {
+    for (size_t i = 0; i < count;) {
         x = x * 6364136223846793005u + 1442695040888963407u;
         uint32_t id = (uint32_t)((x >> 33) % n_vocab);
-        if (!engine_special_name(b->engine, id)) b->ids[i++] = id;
+        if (!engine_special_name(engine, id)) (*ids)[i++] = id;
     }
     return 0;
 }
 
-static bool go_on(void *ctx, size_t done, size_t total)
+bool bench_progress(void *what, size_t done, size_t total)
 {
-    progress_show(&(struct progress){.what = ctx, .unit = "tok", .done = done, .total = total, .eta = -1});
+    progress_show(&(struct progress){.what = what, .unit = "tok", .done = done, .total = total, .eta = -1});
     return !console_signal();
 }
 
 /* Tokens [length, to), one at a time when `single`. Waits for the logits, so that the device has really done it. */
 static int advance(struct bench *b, size_t to, bool single, char *what, double *seconds, struct error *error)
 {
-    struct eval_hooks hooks = {.progress = go_on, .ctx = what};
-    double began = seconds_now();
+    struct eval_hooks hooks = {.progress = bench_progress, .ctx = what};
+    double began = bench_clock();
     int rc = 0;
     while (!rc && timeline_length(b->timeline) < to) {
         size_t at = timeline_length(b->timeline), n = single ? 1 : to - at;
@@ -120,7 +126,7 @@ static int advance(struct bench *b, size_t to, bool single, char *what, double *
         if (!rc && console_signal()) rc = error_set(error, ERROR_CANCELLED, "Stopped.");
     }
     if (!rc && to && !timeline_logits(b->timeline)) rc = error_set(error, ERROR_FAILED, "The device gave no logits.");
-    if (seconds) *seconds = seconds_now() - began;
+    if (seconds) *seconds = bench_clock() - began;
     return rc;
 }
 
@@ -216,7 +222,7 @@ static int run_bench(const struct settings *s, struct bench *b, struct error *er
     int rc = parse_depths(b, error);
     if (!rc) rc = console_catch_signals(error);
     if (!rc) rc = open_bench(b, s, error);
-    if (!rc) rc = make_ids(b, error);
+    if (!rc) rc = bench_ids(b->engine, b->most, &b->ids, error);
     if (!rc) rc = warm_up(b, error);
     for (size_t i = 0; !rc && i < b->n_rows; i++) rc = measure(b, &b->rows[i], error);
     if (!rc && b->options->json)
@@ -240,6 +246,11 @@ int cmd_bench(int argc, char **argv)
     int rc;
     if (argc > 1)
         rc = error_set(&error, ERROR_USAGE, "bench takes no argument \"%.80s\".", argv[1]);
+    else if (options.resume && !options.tokens)
+        rc = error_set(&error, ERROR_USAGE, "--tokens: at least one token is needed.");
+    else if (options.resume)
+        rc =
+            bench_resume(&settings, &(struct bench_resume_options){options.tokens, options.cold, options.json}, &error);
     else if (!options.prefill && !options.decode)
         rc = error_set(&error, ERROR_USAGE, "There is nothing to measure.");
     else

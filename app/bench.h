@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the two measurements of lectern bench share.
+ */
+#ifndef LECTERN_APP_BENCH_H
+#define LECTERN_APP_BENCH_H
+
+#include "app/options.h"
+
+double bench_clock(void); /* monotonic seconds */
+
+/* count seeded ordinary tokens (no specials); free(*ids). */
+int bench_ids(const struct engine *, size_t count, uint32_t **ids, struct error *);
+
+/* For eval_hooks.progress: ctx is what is being done, a string. Stops at a signal. */
+bool bench_progress(void *what, size_t done, size_t total);
+
+struct bench_resume_options {
+    uint32_t tokens;
+    bool cold, json;
+};
+/* bench --resume: reads so many tokens, keeps them in a store of its own under the data folder, takes them back, and
+ * prints what each took. The store is removed in any case. ERROR_FAILED when what came back is not bit-identical. */
+int bench_resume(const struct settings *, const struct bench_resume_options *, struct error *);
+
+#endif
