@@ -123,7 +123,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def mode_cut(self, percent, key, *_, ranges=True):
         """The first PERCENT of the file's bytes, then cut connections, until KEY is set to well."""
         if self.is_probe() or values.get(key) == "well":
-            return self.good(ranges=ranges or self.is_probe())
+            return self.good(ranges=ranges)
         budget = len(DATA) * int(percent) // 100
 
         def limit(n):
