@@ -7,4 +7,4 @@ sh packaging/setup.sh test
 sh packaging/build.sh ci
 sh packaging/build.sh asan
 ctest --preset ci
-ctest --preset asan -L hostile
+LECTERN_TEST_DEVICES=cpu ctest --preset asan -L hostile
