@@ -279,6 +279,7 @@ static int settings_read(struct settings *s, const struct option_group groups[2]
     free(path);
     if (!rc) rc = config_environment(global, error);
     if (!rc) rc = options_parse(groups, 2, argc, argv, error);
+    if (!rc && !s->ephemeral) rc = paths_cache(&s->cache_dir, error);
     return rc;
 }
 
@@ -305,7 +306,8 @@ bool command_begin(struct settings *s, const struct command_usage *usage, void *
 void settings_free(struct settings *s)
 {
     free(s->ini_text);
-    s->ini_text = NULL;
+    free(s->cache_dir);
+    s->ini_text = s->cache_dir = NULL;
 }
 
 struct engine_params settings_engine(const struct settings *s)
@@ -318,6 +320,7 @@ struct engine_params settings_engine(const struct settings *s)
         .threads = s->threads,
         .state_dtype = (enum engine_dtype)s->state_dtype,
         .rows_dtype = (enum engine_dtype)s->rows_dtype,
+        .cache_dir = s->cache_dir,
         .validate = s->validate,
     };
 }

@@ -64,7 +64,8 @@ struct settings {
     float temperature, top_p, min_p;
     uint32_t top_k, most_tokens;
     uint64_t seed;
-    char *ini_text; /* owned */
+    char *ini_text;  /* owned */
+    char *cache_dir; /* owned; NULL = compiled kernels are not kept */
 };
 extern const struct option global_options[];
 

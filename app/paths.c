@@ -43,6 +43,14 @@ int paths_config(char **out, struct error *error)
     return paths_join("", "etc/lectern.ini", out, error); /* no home at all */
 }
 
+int paths_cache(char **out, struct error *error)
+{
+    int rc = xdg_path("XDG_CACHE_HOME", ".cache", "lectern", out, error);
+    if (rc != ERROR_USAGE) return rc;
+    *out = NULL;
+    return 0;
+}
+
 /* mkdir -p; parents with the usual mode, the last with 0700. */
 static int make_folder(char *path, struct error *error)
 {

@@ -12,6 +12,8 @@ int paths_config(char **out, struct error *);
 /* $XDG_DATA_HOME/lectern, made with mode 0700 (with its parents); `given` (--data-dir) takes its place when not NULL.
  */
 int paths_data(const char *given, char **out, struct error *);
+/* $XDG_CACHE_HOME/lectern, not made; NULL where there is no home. */
+int paths_cache(char **out, struct error *);
 /* The model file: `given`, else the built-in one beside the source tree or under share/. ERROR_MODEL when there is
  * none. */
 int paths_model(const char *given, char **out, struct error *);

@@ -78,7 +78,9 @@ int device_open(struct backend **out, const struct device_choice *choice, const 
                 struct error *error)
 {
     if (choice->is_cpu) return cpu_backend_open(out, params->threads, error);
-    return gpu_backend_open(out, choice->index, params->validate, error);
+    const int rc = gpu_backend_open(out, choice->index, params->validate, error);
+    if (!rc && params->cache_dir) gpu_keep_kernels(*out, params->cache_dir);
+    return rc;
 }
 
 uint32_t device_messages(const struct backend *backend)

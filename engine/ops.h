@@ -179,6 +179,9 @@ int gpu_backend_open(struct backend **out, uint32_t index, bool validate, struct
 int gpu_devices(struct engine_device *list, size_t cap, size_t *count, struct error *error);
 /* Validation messages so far (0 when validation is off). */
 uint32_t gpu_validation_messages(const struct backend *);
+/* Keeps compiled kernels in a folder (made when needed) from this run to the next. Right after opening. What cannot be
+ * read or written is left: kernels are then compiled anew. */
+void gpu_keep_kernels(struct backend *, const char *dir);
 /* For tests, before prepare: whether many tokens multiply through shared memory, as on real GPUs, or in registers, as on
  * software devices. */
 void gpu_tile_in_shared(struct backend *, bool shared);

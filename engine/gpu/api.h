@@ -53,6 +53,7 @@
     X(DestroyShaderModule)                                                                                             \
     X(CreatePipelineCache)                                                                                             \
     X(DestroyPipelineCache)                                                                                            \
+    X(GetPipelineCacheData)                                                                                            \
     X(CreatePipelineLayout)                                                                                            \
     X(DestroyPipelineLayout)                                                                                           \
     X(CreateComputePipelines)                                                                                          \

@@ -14,6 +14,7 @@ static void backend_destroy(struct backend *b)
     if (gpu->device && gpu->vk.DeviceWaitIdle) gpu->vk.DeviceWaitIdle(gpu->device);
     if (gpu->device && gpu->vk.DestroyDevice) {
         gpu_profile_destroy(gpu);
+        gpu_cache_close(gpu);
         gpu_pipelines_destroy(gpu);
         gpu_memory_destroy(gpu);
         gpu_commands_destroy(gpu);
@@ -163,6 +164,11 @@ int gpu_backend_open(struct backend **out, uint32_t index, bool validate, struct
 uint32_t gpu_validation_messages(const struct backend *b)
 {
     return b->ops == &gpu_ops ? ((const struct gpu *)b)->messages : 0;
+}
+
+void gpu_keep_kernels(struct backend *b, const char *dir)
+{
+    gpu_cache_open(gpu_of(b), dir);
 }
 
 void gpu_tile_in_shared(struct backend *b, bool shared)

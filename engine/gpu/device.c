@@ -31,6 +31,9 @@ typedef VkResult(VKAPI_PTR *PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKH
 #endif
 enum { COMPONENT_F16 = 0, COMPONENT_F32 = 1, SCOPE_SUBGROUP = 3, COOPMAT_SIDE = 16 };
 
+/* A validation layer older than this takes the extension's structures for mistakes. */
+#define COOPMAT_SINCE VK_MAKE_API_VERSION(0, 1, 3, 255)
+
 #define VALIDATION_LAYER "VK_LAYER_KHRONOS_validation"
 
 /* All features we may ask for, chained. */
@@ -76,14 +79,15 @@ static VKAPI_ATTR VkBool32 VKAPI_CALL message_arrived(VkDebugUtilsMessageSeverit
     return VK_FALSE;
 }
 
-static bool layer_present(const struct gpu_api *vk, const char *name)
+/* The version of an installed layer, which is that of the headers it knows; 0 = not installed. */
+static uint32_t layer_version(const struct gpu_api *vk, const char *name)
 {
     VkLayerProperties list[64];
     uint32_t count = 64;
-    if (vk->EnumerateInstanceLayerProperties(&count, list) < 0) return false;
+    if (vk->EnumerateInstanceLayerProperties(&count, list) < 0) return 0;
     for (uint32_t i = 0; i < count; i++)
-        if (!strcmp(list[i].layerName, name)) return true;
-    return false;
+        if (!strcmp(list[i].layerName, name)) return list[i].specVersion;
+    return 0;
 }
 
 static VkDebugUtilsMessengerCreateInfoEXT messenger_info(struct gpu *gpu)
@@ -104,7 +108,8 @@ int gpu_instance_create(struct gpu *gpu, bool validate, struct error *error)
     if (!gpu_api_load(&gpu->vk)) return error_set(error, ERROR_FIT, "no Vulkan loader (libvulkan.so.1) is installed");
     if (gpu->vk.EnumerateInstanceVersion(&version) || version < VK_API_VERSION_1_2)
         return error_set(error, ERROR_FIT, "the installed Vulkan loader is older than version 1.2");
-    if (validate && !layer_present(&gpu->vk, VALIDATION_LAYER))
+    if (validate) gpu->layer_version = layer_version(&gpu->vk, VALIDATION_LAYER);
+    if (validate && !gpu->layer_version)
         return error_set(error, ERROR_USAGE, "the Vulkan validation layer is not installed");
 
     VkDebugUtilsMessengerCreateInfoEXT messenger = messenger_info(gpu);
@@ -280,6 +285,7 @@ void gpu_caps_query(const struct gpu *gpu, VkPhysicalDevice physical, struct gpu
     if (basic.apiVersion < VK_API_VERSION_1_2) return;
 
     struct extensions ext = extensions_query(vk, physical);
+    if (gpu->layer_version && gpu->layer_version < COOPMAT_SINCE) ext.coopmat = false;
     struct features f;
     struct properties p;
     features_chain(&f, &ext);

@@ -8,6 +8,7 @@
  *   command.c   recording: dispatches, copies, the barriers between them; submitting and waiting
  *   weight.c    weights, packed for wide loads
  *   pipeline.c  kernels: a shader with its specialisation constants, made when first asked for
+ *   cache.c     compiled kernels kept on disk
  *   backend.c   the table of operations, opening and closing
  *   ops_*.c     the operations: which kernels, with which parameters
  *
@@ -97,6 +98,7 @@ struct gpu {
     struct gpu_caps caps;
     VkInstance instance;
     VkDebugUtilsMessengerEXT messenger;
+    uint32_t layer_version; /* of the validation layer; 0 = not validating */
     uint32_t messages; /* of the validation layers */
     char message[256]; /* the first of them */
     VkPhysicalDevice physical;
@@ -117,6 +119,8 @@ struct gpu {
     struct gpu_profile *profile; /* command.c: NULL unless timing */
 
     VkPipelineCache pipeline_cache;
+    char *cache_path;   /* its file, or NULL */
+    size_t cache_bytes; /* of it, when it was read */
     VkPipelineLayout pipeline_layout;
     struct gpu_kernel *kernels[SHADER_COUNT]; /* a list for each shader */
 
@@ -191,6 +195,13 @@ VkPipeline gpu_pipeline(struct gpu *, const struct gpu_dispatch *);
 /* The variant of a shader family for a weight type: first is the family's first member, SHADER_MATVEC_F32, say.
  * SHADER_COUNT when the type has none. */
 enum shader gpu_variant(enum shader first, const struct quant_format *);
+
+/* ----------------------------------------------------------------------------------------------------- cache.c */
+
+/* Between gpu_pipelines_create and the first dispatch: what the folder keeps of earlier runs. */
+void gpu_cache_open(struct gpu *, const char *dir);
+/* Writes the file anew when there is more to keep. Before gpu_pipelines_destroy. */
+void gpu_cache_close(struct gpu *);
 
 /* -------------------------------------------------------------------------------------------------- operations */
 /* ops_dense.c, ops_moe.c, ops_kda.c, ops_mla.c: the recorded operations of struct backend_ops. A prepare reserves the
