@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * For tests: timelines into a store and back, as the worker does it but without its thread.
+ */
+#ifndef LECTERN_TESTS_STATE_KIT_H
+#define LECTERN_TESTS_STATE_KIT_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+#include "store/store.h"
+
+static inline struct store_blob kit_blob(struct blob blob)
+{
+    return (struct store_blob){blob.data, blob.size};
+}
+
+static inline int kit_rows(struct timeline *t, size_t first, size_t count, struct store_blob *out, struct error *error)
+{
+    struct blob blob = {0};
+    int rc = timeline_save_rows(t, first, count, &blob, error);
+    *out = kit_blob(blob);
+    return rc;
+}
+
+static inline int kit_fill(struct timeline *t, struct store_save *s, struct error *error)
+{
+    size_t full = s->count / STORE_SEGMENT, tail = s->count % STORE_SEGMENT;
+    struct blob snapshot = {0};
+    int rc = 0;
+    for (size_t i = s->first_segment; !rc && i < full; i++, s->n_rows++)
+        rc = kit_rows(t, i * STORE_SEGMENT, STORE_SEGMENT, &s->rows[s->n_rows], error);
+    if (!rc && tail) rc = kit_rows(t, full * STORE_SEGMENT, tail, &s->tail, error);
+    if (!rc) rc = timeline_save_snapshot(t, &snapshot, error);
+    s->snapshot = kit_blob(snapshot);
+    return rc;
+}
+
+/* Queues the timeline as it stands, with the rows that the store lacks. session 0: none. */
+static inline int kit_save(struct store *store, const struct engine *e, struct timeline *t, int64_t session,
+                           struct error *error)
+{
+    size_t count = timeline_length(t), present = 0;
+    const uint8_t *key = engine_info(e)->state_key;
+    int rc = store_rows_present(store, key, timeline_tokens(t), count, &present, error);
+    if (rc) return rc;
+    struct store_save s = {.count = count, .first_segment = present, .keep = session != 0, .session = session};
+    s.ids = malloc(count * sizeof *s.ids);
+    s.rows = calloc(count / STORE_SEGMENT + 1, sizeof *s.rows);
+    if (!s.ids || !s.rows) abort();
+    memcpy(s.ids, timeline_tokens(t), count * sizeof *s.ids);
+    memcpy(s.model, key, STORE_KEY);
+    rc = kit_fill(t, &s, error);
+    return rc ? rc : store_queue_save(store, &s, error);
+}
+
+static inline int kit_take_rows(void *ctx, const void *bytes, size_t size, struct error *error)
+{
+    return restore_rows(ctx, bytes, size, error);
+}
+
+static inline int kit_take_snapshot(void *ctx, const void *bytes, size_t size, struct error *error)
+{
+    return restore_snapshot(ctx, bytes, size, error);
+}
+
+/* The longest stored prefix of ids as a new timeline, or NULL where nothing is stored. */
+static inline int kit_load(struct store *store, struct engine *e, const uint32_t *ids, size_t count,
+                           struct timeline **out, struct error *error)
+{
+    size_t position = 0;
+    const uint8_t *key = engine_info(e)->state_key;
+    struct restore *r = NULL;
+    *out = NULL;
+    int rc = store_find_prefix(store, key, ids, count, &position, error);
+    if (rc || !position) return rc;
+    rc = restore_begin(&r, e, ids, position, error);
+    struct store_load load = {.rows = kit_take_rows, .snapshot = kit_take_snapshot, .ctx = r};
+    if (!rc) rc = store_load(store, key, ids, position, &load, error);
+    if (!rc) return restore_finish(&r, out, error);
+    restore_abort(&r);
+    return rc;
+}
+
+#endif
