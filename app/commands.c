@@ -15,6 +15,7 @@ const struct command commands[] = {
     {"models", cmd_models, "list, remove, verify, import models"},
     {"devices", cmd_devices, "what there is to compute on"},
     {"bench", cmd_bench, "tokens a second, reading and answering"},
+    {"convert", cmd_convert, "a Hugging Face folder into a model file"},
     {"quantize", cmd_quantize, "a model file into a smaller type"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text, and how far it is from a reference"},
     {"logits", cmd_logits, "what a model computes for given tokens, for checking us"},

@@ -17,6 +17,7 @@ const struct command *command_find(const char *name); /* NULL when there is none
 
 int cmd_ask(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
 int cmd_desk(int argc, char **argv); /* no subcommand: the TUI */
 int cmd_devices(int argc, char **argv);
 int cmd_ingest(int argc, char **argv);
