@@ -37,22 +37,29 @@ static inline int kit_fill(struct timeline *t, struct store_save *s, struct erro
     return rc;
 }
 
-/* Queues the timeline as it stands, with the rows that the store lacks. session 0: none. */
-static inline int kit_save(struct store *store, const struct engine *e, struct timeline *t, int64_t session,
-                           struct error *error)
+struct kit {
+    struct store *store;
+    struct engine *engine;
+    int64_t session; /* 0 = none */
+};
+
+/* Queues the timeline as it stands, with the rows that the store lacks, and the turn that led there (NULL: none). */
+static inline int kit_save(const struct kit *k, struct timeline *t, struct store_turn *turn, struct error *error)
 {
     size_t count = timeline_length(t), present = 0;
-    const uint8_t *key = engine_info(e)->state_key;
-    int rc = store_rows_present(store, key, timeline_tokens(t), count, &present, error);
+    const uint8_t *key = engine_info(k->engine)->state_key;
+    int rc = store_rows_present(k->store, key, timeline_tokens(t), count, &present, error);
     if (rc) return rc;
-    struct store_save s = {.count = count, .first_segment = present, .keep = session != 0, .session = session};
+    struct store_save s = {.count = count, .first_segment = present, .keep = k->session != 0, .session = k->session};
     s.ids = malloc(count * sizeof *s.ids);
     s.rows = calloc(count / STORE_SEGMENT + 1, sizeof *s.rows);
+    s.turns = turn;
+    s.n_turns = turn != NULL;
     if (!s.ids || !s.rows) abort();
     memcpy(s.ids, timeline_tokens(t), count * sizeof *s.ids);
     memcpy(s.model, key, STORE_KEY);
     rc = kit_fill(t, &s, error);
-    return rc ? rc : store_queue_save(store, &s, error);
+    return rc ? rc : store_queue_save(k->store, &s, error);
 }
 
 static inline int kit_take_rows(void *ctx, const void *bytes, size_t size, struct error *error)
@@ -66,18 +73,18 @@ static inline int kit_take_snapshot(void *ctx, const void *bytes, size_t size, s
 }
 
 /* The longest stored prefix of ids as a new timeline, or NULL where nothing is stored. */
-static inline int kit_load(struct store *store, struct engine *e, const uint32_t *ids, size_t count,
-                           struct timeline **out, struct error *error)
+static inline int kit_load(const struct kit *k, const uint32_t *ids, size_t count, struct timeline **out,
+                           struct error *error)
 {
     size_t position = 0;
-    const uint8_t *key = engine_info(e)->state_key;
+    const uint8_t *key = engine_info(k->engine)->state_key;
     struct restore *r = NULL;
     *out = NULL;
-    int rc = store_find_prefix(store, key, ids, count, &position, error);
+    int rc = store_find_prefix(k->store, key, ids, count, &position, error);
     if (rc || !position) return rc;
-    rc = restore_begin(&r, e, ids, position, error);
+    rc = restore_begin(&r, k->engine, ids, position, error);
     struct store_load load = {.rows = kit_take_rows, .snapshot = kit_take_snapshot, .ctx = r};
-    if (!rc) rc = store_load(store, key, ids, position, &load, error);
+    if (!rc) rc = store_load(k->store, key, ids, position, &load, error);
     if (!rc) return restore_finish(&r, out, error);
     restore_abort(&r);
     return rc;

@@ -85,6 +85,14 @@ static size_t run_reader(char lines[LINES][256], const char *arguments)
     return n;
 }
 
+static bool reader_agrees(const char *arguments)
+{
+    char command[400];
+    snprintf(command, sizeof command, "python3 tests/state_reader.py %s/store %s >%s/out 2>&1", folder, arguments,
+             folder);
+    return system(command) == 0;
+}
+
 static bool is_near(double a, double b, const struct sums *s)
 {
     return fabs(a - b) <= 1e-9 * (1 + fabs(b)) + 1e-12 * (double)s->count;
@@ -159,13 +167,16 @@ static void read_as(enum engine_dtype state, enum engine_dtype rows)
     must(timeline_append(t, ids, TEXT, NULL, NULL, &error), &error);
     snprintf(path, sizeof path, "%s/store", folder);
     must(store_open(&store, path, &error), &error);
-    must(kit_save(store, e, t, 0, &error), &error);
+    must(kit_save(&(struct kit){.store = store, .engine = e}, t, NULL, &error), &error);
     store_close(&store);
     write_ids(ids, TEXT);
     snprintf(arguments, sizeof arguments, "%s/ids", folder);
     size_t n = run_reader(lines, arguments);
     expect_timeline(lines, n, t);
     assert_int_equal(run_reader(lines, ""), n);
+    ids[TEXT / 2] ^= 1;
+    write_ids(ids, TEXT);
+    assert_false(reader_agrees(arguments));
     timeline_destroy(&t);
     engine_close(&e);
 }
