@@ -119,8 +119,8 @@ static int read_kda(struct model *m, struct error *error)
                           error)) ||
         (rc = read_number(m->file, &(struct number_rule){"ssm.conv_kernel", 4, 4}, &s->conv_kernel, error)))
         return rc;
-    if (s->kda_dim % 32)
-        return error_set(error, ERROR_MODEL, PREFIX "kda.head_dim is %u: multiples of 32 are supported.", s->kda_dim);
+    if (s->kda_dim % 8)
+        return error_set(error, ERROR_MODEL, PREFIX "kda.head_dim is %u: multiples of 8 are supported.", s->kda_dim);
     return 0;
 }
 

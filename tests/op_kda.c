@@ -11,6 +11,10 @@ struct size {
 
 static const uint32_t token_counts[] = {1, 2, 3, 11, 12, 13, 15, 16, 17, 31, 33, 63, 64, 65, 200, 513};
 static const struct size shapes[] = {{0, 1, 64}, {0, 3, 64}, {0, 4, 128}, {0, 6, 96}, {0, 2, 32}};
+/* Widths that fill no register and no team of lanes, with a token count for each way of computing. */
+static const struct size narrow[] = {{1, 3, 40},   {17, 1, 72},  {70, 3, 72}, {5, 5, 80},   {33, 1, 80},
+                                     {40, 3, 88},  {64, 1, 104}, {3, 3, 112}, {50, 1, 112}, {16, 1, 120},
+                                     {65, 3, 120}, {20, 1, 136}, {37, 1, 160}};
 
 static void each_size(struct check *c, void (*test)(struct check *, struct size))
 {
@@ -19,6 +23,10 @@ static void each_size(struct check *c, void (*test)(struct check *, struct size)
             test(c, (struct size){token_counts[j], shapes[i].n_head, shapes[i].dim});
             check_reset(c);
         }
+    for (size_t i = 0; i < sizeof narrow / sizeof *narrow; i++) {
+        test(c, narrow[i]);
+        check_reset(c);
+    }
     test(c, (struct size){5, 32, 128});
     check_reset(c);
     test(c, (struct size){77, 32, 128});

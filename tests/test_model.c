@@ -167,7 +167,7 @@ static void wrong_values(void **state)
             "Architecture llama is not supported: lectern runs kimi-linear");
     refused(&(struct change){.number_key = "kimi-linear.block_count", .number = 5}, "4 entries for 5 layers");
     refused(&(struct change){.number_key = "kimi-linear.block_count", .number = 0}, "block_count is 0");
-    refused(&(struct change){.number_key = "kimi-linear.kda.head_dim", .number = 48}, "multiples of 32");
+    refused(&(struct change){.number_key = "kimi-linear.kda.head_dim", .number = 60}, "multiples of 8");
     refused(&(struct change){.number_key = "kimi-linear.attention.head_count", .number = 3}, "blk.0.attn_q.weight");
     refused(&(struct change){.number_key = "kimi-linear.ssm.conv_kernel", .number = 5}, "conv_kernel is 5");
     refused(&(struct change){.number_key = "kimi-linear.expert_gating_func", .number = 1}, "sigmoid");

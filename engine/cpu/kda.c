@@ -82,15 +82,20 @@ static void decay_range(void *ctx, uint32_t begin, uint32_t end, struct cpu_thre
                                (size_t)(end - begin) * op->p->dim);
 }
 
-/* Item i is one strip of DELTA_COLUMNS value columns of one head. */
+static uint32_t strips_of(uint32_t dim)
+{
+    return (dim + DELTA_COLUMNS - 1) / DELTA_COLUMNS;
+}
+
+/* Item i is one strip of DELTA_COLUMNS value columns of one head, the last of a head perhaps narrower. */
 static void delta_range(void *ctx, uint32_t begin, uint32_t end, struct cpu_thread *thread)
 {
     (void)thread;
     const struct delta_op *op = ctx;
     const struct kda_delta *p = op->p;
-    uint32_t strips = p->dim / DELTA_COLUMNS;
+    uint32_t strips = strips_of(p->dim);
     for (uint32_t i = begin; i < end; i++) {
-        uint32_t head = i / strips;
+        uint32_t head = i / strips, column = i % strips * DELTA_COLUMNS;
         size_t at = (size_t)head * p->dim;
         struct delta_params delta = {
             .n = p->n,
@@ -104,8 +109,8 @@ static void delta_range(void *ctx, uint32_t begin, uint32_t end, struct cpu_thre
             .beta_stride = p->n_head,
             .state = (float *)cpu_at(p->state) + at * p->dim,
             .o = (float *)cpu_at(p->o) + at,
-            .column = i % strips * DELTA_COLUMNS,
-            .columns = DELTA_COLUMNS,
+            .column = column,
+            .columns = p->dim - column < DELTA_COLUMNS ? p->dim - column : DELTA_COLUMNS,
         };
         op->cpu->kernels->delta(&delta);
     }
@@ -115,7 +120,7 @@ void cpu_kda_delta(struct backend *b, const struct kda_delta *p)
 {
     struct delta_op op = {cpu_of(b), p};
     cpu_parallel(op.cpu, decay_range, &op, p->n * p->n_head, 16);
-    cpu_parallel(op.cpu, delta_range, &op, p->n_head * (p->dim / DELTA_COLUMNS), 1);
+    cpu_parallel(op.cpu, delta_range, &op, p->n_head * strips_of(p->dim), 1);
 }
 
 struct out_op {

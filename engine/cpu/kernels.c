@@ -318,9 +318,36 @@ static void delta_strip(const struct delta_params *p, size_t column)
     }
 }
 
+/* The same for the `count` <= LANES columns that are left beside the last whole strip: each column's chain of
+ * operations is that of delta_strip. */
+static void delta_rest(const struct delta_params *p, size_t column, size_t count)
+{
+    float *state = p->state + column;
+    for (uint32_t t = 0; t < p->n; t++) {
+        size_t at = t * p->stride;
+        const float *q = p->q + at, *k = p->k + at, *decay = p->decay + at;
+        struct lanes ks = {{0}}, qs = {{0}}, v = lanes_load_part(p->v + at + column, count);
+        for (size_t i = 0; i < p->dim; i++) {
+            struct lanes a = lanes_scale(lanes_load_part(state + i * p->dim, count), decay[i]);
+            lanes_store_part(state + i * p->dim, a, count);
+            ks = lanes_mul_add_one(ks, a, k[i]);
+            qs = lanes_mul_add_one(qs, a, q[i]);
+        }
+        float beta = p->beta[t * p->beta_stride], kq = lanes_dot(k, q, p->dim);
+        for (int c = 0; c < LANES; c++) ks.f[c] = beta * (v.f[c] - ks.f[c]);
+        lanes_store_part(p->o + at + column, lanes_mul_add_one(qs, ks, kq), count);
+        for (size_t i = 0; i < p->dim; i++) {
+            float *row = state + i * p->dim;
+            lanes_store_part(row, lanes_mul_add_one(lanes_load_part(row, count), ks, k[i]), count);
+        }
+    }
+}
+
 static void delta(const struct delta_params *p)
 {
-    for (size_t c = 0; c < p->columns; c += 2 * LANES) delta_strip(p, p->column + c);
+    size_t c = p->column, end = c + p->columns;
+    for (; c + 2 * LANES <= end; c += 2 * LANES) delta_strip(p, c);
+    for (; c < end; c += LANES) delta_rest(p, c, end - c < LANES ? end - c : LANES);
 }
 
 const struct kernels KERNELS = {

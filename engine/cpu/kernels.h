@@ -69,7 +69,7 @@ struct delta_params {
     size_t beta_stride;
     float *state;             /* [dim][dim] */
     float *o;                 /* as q */
-    uint32_t column, columns; /* multiples of DELTA_COLUMNS */
+    uint32_t column, columns; /* any; quickest in multiples of DELTA_COLUMNS */
 };
 
 enum { DELTA_COLUMNS = 32 };

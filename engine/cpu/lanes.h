@@ -40,7 +40,7 @@ static inline struct lanes lanes_load(const float *p)
     return v;
 }
 
-/* The first n < LANES floats at p, then zeros. */
+/* The first n <= LANES floats at p, then zeros. */
 static inline struct lanes lanes_load_part(const float *p, size_t n)
 {
     struct lanes v = {{0}};
@@ -51,6 +51,12 @@ static inline struct lanes lanes_load_part(const float *p, size_t n)
 static inline void lanes_store(float *p, struct lanes v)
 {
     memcpy(p, &v, sizeof v);
+}
+
+/* The first n <= LANES floats of v. */
+static inline void lanes_store_part(float *p, struct lanes v, size_t n)
+{
+    memcpy(p, &v, n * sizeof *p);
 }
 
 static inline struct lanes lanes_mul_add(struct lanes acc, const float *a, const float *b)
