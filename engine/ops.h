@@ -182,8 +182,7 @@ uint32_t gpu_validation_messages(const struct backend *);
 /* Keeps compiled kernels in a folder (made when needed) from this run to the next. Right after opening. What cannot be
  * read or written is left: kernels are then compiled anew. */
 void gpu_keep_kernels(struct backend *, const char *dir);
-/* For tests, before prepare: whether many tokens multiply through shared memory, as on real GPUs, or in registers, as on
- * software devices. */
-void gpu_tile_in_shared(struct backend *, bool shared);
+/* For tests, before prepare: a software device is from now on given the kernels of real GPUs. */
+void gpu_act_as_hardware(struct backend *);
 
 #endif

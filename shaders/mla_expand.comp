@@ -12,7 +12,7 @@
 layout(constant_id = 2) const uint DTYPE = 0;
 layout(constant_id = 3) const uint R = 512;
 layout(constant_id = 4) const uint N = 128;
-layout(constant_id = 5) const uint P = 64;
+layout(constant_id = 5) const uint STEP = 4; // channels unrolled: LANES, or less where a driver takes long to compile
 layout(constant_id = 6) const uint V = 128;
 layout(constant_id = 7) const uint PER = 2; // columns of a lane
 #include "mla_row.glsl"
@@ -48,13 +48,16 @@ void main()
         float latent[ROWS];
         [[unroll]] for (uint i = 0; i < ROWS; i++)
             latent[i] = first + lane < R ? row_load(rows[i], first + lane) : 0;
-        [[unroll]] for (uint k = 0; k < LANES; k++) {
-            float b[PER];
-            [[unroll]] for (uint c = 0; c < PER; c++)
-                b[c] = w.v[min(first + k, R - 1) * (N + V) + min(column + c * LANES, N + V - 1)];
-            [[unroll]] for (uint i = 0; i < ROWS; i++) {
-                const float x = lane_get(latent[i], k);
-                [[unroll]] for (uint c = 0; c < PER; c++) sum[i][c] += x * b[c];
+        const uint left = STEP < LANES ? min(LANES, R - first) : LANES;
+        for (uint part = 0; part < left; part += STEP) {
+            [[unroll]] for (uint k = part; k < part + STEP; k++) {
+                float b[PER];
+                [[unroll]] for (uint c = 0; c < PER; c++)
+                    b[c] = w.v[min(first + k, R - 1) * (N + V) + min(column + c * LANES, N + V - 1)];
+                [[unroll]] for (uint i = 0; i < ROWS; i++) {
+                    const float x = lane_get(latent[i], k);
+                    [[unroll]] for (uint c = 0; c < PER; c++) sum[i][c] += x * b[c];
+                }
             }
         }
     }

@@ -14,7 +14,8 @@ layout(constant_id = 3) const uint P = 64;
 layout(constant_id = 4) const uint V = 128;
 layout(constant_id = 5) const uint QUERIES = 8; // tokens of a tile
 layout(constant_id = 6) const uint KEYS = 2;    // of a lane at a time; LANES * KEYS divides MLA_TILE
-const uint PER = (V + LANES - 1) / LANES;       // value channels of a lane
+layout(constant_id = 7) const uint STEP = 4; // channels unrolled: LANES, or less where a driver takes long to compile
+const uint PER = (V + LANES - 1) / LANES;    // value channels of a lane
 
 layout(push_constant) uniform push {
     params_mla_flash p;
@@ -32,16 +33,19 @@ void add_scores(uint token, uint head, uint from, uint width, f32_in tiles, uint
             const uint at = (min(token + i, p.n - 1) * p.n_head + head) * (N + P) + from + first + lane;
             q[i] = first + lane < width ? f32_in(p.q).v[at] : 0;
         }
-        [[unroll]] for (uint d = 0; d < LANES; d++) {
-            const uint channel = min(first + d, width - 1);
-            float k[KEYS];
-            [[unroll]] for (uint j = 0; j < KEYS; j++) {
-                const uint at = key + j * LANES + lane;
-                k[j] = tiles.v[(at / MLA_TILE * width + channel) * MLA_TILE + at % MLA_TILE];
-            }
-            [[unroll]] for (uint i = 0; i < QUERIES; i++) {
-                const float x = lane_get(q[i], d);
-                [[unroll]] for (uint j = 0; j < KEYS; j++) score[i][j] += x * k[j];
+        const uint left = STEP < LANES ? min(LANES, width - first) : LANES;
+        for (uint part = 0; part < left; part += STEP) {
+            [[unroll]] for (uint d = part; d < part + STEP; d++) {
+                const uint channel = min(first + d, width - 1);
+                float k[KEYS];
+                [[unroll]] for (uint j = 0; j < KEYS; j++) {
+                    const uint at = key + j * LANES + lane;
+                    k[j] = tiles.v[(at / MLA_TILE * width + channel) * MLA_TILE + at % MLA_TILE];
+                }
+                [[unroll]] for (uint i = 0; i < QUERIES; i++) {
+                    const float x = lane_get(q[i], d);
+                    [[unroll]] for (uint j = 0; j < KEYS; j++) score[i][j] += x * k[j];
+                }
             }
         }
     }

@@ -196,13 +196,6 @@ int main(int argc, char **argv)
     };
     const struct CMUnitTest benches[] = {cmocka_unit_test(test_bench)};
     const struct shape most = {.n_embd = 2304, .n_ff = 2304, .eps = 1e-5f};
-    const bool bench_only = argc > 1 && !strcmp(argv[1], "--bench");
-    return check_run(&(struct check_plan){
-        .name = "op_dense",
-        .tests = bench_only ? benches : tests,
-        .count = bench_only ? 1 : sizeof tests / sizeof *tests,
-        .most = &most,
-        .batch = 512,
-        .last = CHECK_GPU_TILED,
-    });
+    if (argc > 1 && !strcmp(argv[1], "--bench")) return check_main(benches, 1, "op_dense", &most, 512);
+    return check_main(tests, sizeof tests / sizeof *tests, "op_dense", &most, 512);
 }

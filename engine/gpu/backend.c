@@ -171,9 +171,9 @@ void gpu_keep_kernels(struct backend *b, const char *dir)
     gpu_cache_open(gpu_of(b), dir);
 }
 
-void gpu_tile_in_shared(struct backend *b, bool shared)
+void gpu_act_as_hardware(struct backend *b)
 {
-    if (b->ops == &gpu_ops) gpu_of(b)->caps.tile_in_shared = shared;
+    gpu_of(b)->caps.is_software = false;
 }
 
 int gpu_devices(struct engine_device *list, size_t cap, size_t *count, struct error *error)

@@ -300,7 +300,6 @@ void gpu_caps_query(const struct gpu *gpu, VkPhysicalDevice physical, struct gpu
     caps->group_max = limits->maxComputeWorkGroupInvocations;
     caps->alloc_max = p.v11.maxMemoryAllocationSize;
     caps->tick_ns = limits->timestampComputeAndGraphics ? (double)limits->timestampPeriod : 0;
-    caps->tile_in_shared = !caps->is_software;
     caps->f16 = f.v12.shaderFloat16;
     caps->budget = ext.budget;
     caps->coopmat = ext.coopmat && f.coopmat.cooperativeMatrix && f.v12.vulkanMemoryModel && caps->f16 &&

@@ -32,14 +32,13 @@
 /* What a device can do, asked once; the only thing by which kernels and their sizes are chosen. */
 struct gpu_caps {
     char name[128];
-    bool is_software;
+    bool is_software; /* a processor's: kernels are shaped for it */
     bool is_unified;       /* device memory is host memory: mapped, no staging */
     uint32_t subgroup;     /* invocations of a subgroup, in every kernel: 8 .. 64, a power of two */
     bool subgroup_control; /* the subgroup size can be, and is, demanded */
     uint32_t shared_bytes; /* shared memory of a workgroup */
     uint32_t group_max;    /* invocations of a workgroup */
     uint64_t alloc_max;    /* bytes of one allocation */
-    bool tile_in_shared;   /* many tokens multiply by matmul_tile.comp, not matmul.comp */
     bool f16;              /* f16 arithmetic */
     bool coopmat;          /* KHR_cooperative_matrix, 16x16x16, f16 in, f32 out, subgroup scope */
     bool budget;           /* VK_EXT_memory_budget */

@@ -20,7 +20,7 @@ struct tiling {
 static struct tiling tiling_choose(const struct gpu *gpu, bool grouped)
 {
     const uint32_t subgroup = gpu->caps.subgroup;
-    if (!gpu->caps.tile_in_shared) return (struct tiling){SHADER_MATMUL_F32, subgroup, subgroup * 8, 8, 8};
+    if (gpu->caps.is_software) return (struct tiling){SHADER_MATMUL_F32, subgroup, subgroup * 8, 8, 8};
     if (grouped) return (struct tiling){SHADER_MATMUL_TILE_F32, 128, 64, 32, 4};
     return (struct tiling){SHADER_MATMUL_TILE_F32, 128, 64, 64, 8};
 }

@@ -39,6 +39,13 @@ static uint32_t most(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
+/* Channels that a loop unrolls. On a software device all of a team's, to know every lane when compiling; elsewhere few,
+ * for that is what a driver takes seconds to compile. */
+static uint32_t unrolled(const struct gpu *gpu)
+{
+    return gpu->caps.is_software ? lanes(gpu) : 4;
+}
+
 /* Teams that fill the device. */
 static uint32_t teams_wanted(const struct gpu *gpu)
 {
@@ -309,7 +316,7 @@ static void expand_rows(struct gpu *gpu, const struct mla_attend *op, const stru
     struct gpu_dispatch d = {
         .label = "mla expand",
         .shader = SHADER_MLA_EXPAND,
-        .spec = {group, gpu->caps.subgroup, op->rows->dtype, op->kv_lora, op->nope, op->rope, op->vdim, per},
+        .spec = {group, gpu->caps.subgroup, op->rows->dtype, op->kv_lora, op->nope, unrolled(gpu), op->vdim, per},
         .n_spec = 8,
         .params = &params,
         .params_bytes = sizeof params,
@@ -357,8 +364,8 @@ static void flash(struct gpu *gpu, const struct mla_attend *op, const struct exp
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "mla flash",
                           .shader = SHADER_MLA_FLASH,
-                          .spec = {group, gpu->caps.subgroup, op->nope, op->rope, op->vdim, queries, keys},
-                          .n_spec = 7,
+                          .spec = {group, gpu->caps.subgroup, op->nope, op->rope, op->vdim, queries, keys, unrolled(gpu)},
+                          .n_spec = 8,
                           .params = &params,
                           .params_bytes = sizeof params,
                           .groups = {gpu_div_up(op->n, queries * (group / lanes(gpu))), op->n_head},
