@@ -361,18 +361,19 @@ static void flash(struct gpu *gpu, const struct mla_attend *op, const struct exp
         .tiles = gpu_div_up(count, MLA_TILE),
         .scale = 1 / sqrtf((float)(op->nope + op->rope)),
     };
-    gpu_dispatch(gpu, &(struct gpu_dispatch){
-                          .label = "mla flash",
-                          .shader = SHADER_MLA_FLASH,
-                          .spec = {group, gpu->caps.subgroup, op->nope, op->rope, op->vdim, queries, keys, unrolled(gpu)},
-                          .n_spec = 8,
-                          .params = &params,
-                          .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(op->n, queries * (group / lanes(gpu))), op->n_head},
-                          .reads = {gpu_floats(op->q, (uint64_t)op->n * op->n_head * (op->nope + op->rope)), s->k, s->v,
-                                    s->pe, s->running, o},
-                          .writes = {s->running, o},
-                      });
+    gpu_dispatch(gpu,
+                 &(struct gpu_dispatch){
+                     .label = "mla flash",
+                     .shader = SHADER_MLA_FLASH,
+                     .spec = {group, gpu->caps.subgroup, op->nope, op->rope, op->vdim, queries, keys, unrolled(gpu)},
+                     .n_spec = 8,
+                     .params = &params,
+                     .params_bytes = sizeof params,
+                     .groups = {gpu_div_up(op->n, queries * (group / lanes(gpu))), op->n_head},
+                     .reads = {gpu_floats(op->q, (uint64_t)op->n * op->n_head * (op->nope + op->rope)), s->k, s->v,
+                               s->pe, s->running, o},
+                     .writes = {s->running, o},
+                 });
 }
 
 static void attend_expanded(struct gpu *gpu, const struct mla_attend *op)
