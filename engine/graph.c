@@ -17,7 +17,7 @@ struct buffer_rule {
     uint64_t rows;
 };
 
-enum { N_BUFFERS = 19 };
+enum { N_BUFFERS = 21 };
 
 static uint64_t most(uint64_t a, uint64_t b)
 {
@@ -42,6 +42,8 @@ static void buffer_rules(const struct shape *s, uint32_t batch, struct buffer_ru
         {"z", offsetof(struct graph, z), hd, batch},
         {"beta", offsetof(struct graph, beta), s->n_kda ? heads : 0, batch},
         {"c", offsetof(struct graph, c), row, batch},
+        {"q_a", offsetof(struct graph, q_a), s->q_lora, batch},
+        {"q_a normalised", offsetof(struct graph, q_n), s->q_lora, batch},
         {"o", offsetof(struct graph, o), most(hd, hv), batch},
         {"gate", offsetof(struct graph, gate), most(s->n_ff, s->n_ff_shared), batch},
         {"up", offsetof(struct graph, up), most(s->n_ff, s->n_ff_shared), batch},
@@ -157,14 +159,29 @@ static void kda_layer(struct graph *g, const struct layer *l, const struct graph
     matmul_one(g, g->o, &l->attn_out, g->x, true, n);
 }
 
+/* q and c of a. */
+static void mla_project(struct graph *g, const struct layer *l, uint32_t n)
+{
+    const struct backend_ops *ops = g->backend->ops;
+    const struct shape *s = &g->model->shape;
+    bool compressed = l->q_a.addr != 0;
+    const struct matmul_job in[] = {
+        {.w = compressed ? &l->q_a : &l->attn_q, .y = compressed ? g->q_a : g->q},
+        {.w = &l->kv_a, .y = g->c},
+    };
+    ops->matmul(g->backend, g->a, in, 2, n);
+    if (!compressed) return;
+    ops->rms_norm(g->backend, g->q_a, l->q_a_norm.addr, g->q_n, n, s->q_lora, s->eps);
+    matmul_one(g, g->q_n, &l->attn_q, g->q, false, n);
+}
+
 /* x += MLA(a) */
 static void mla_layer(struct graph *g, const struct layer *l, const struct graph_step *step)
 {
     const struct backend_ops *ops = g->backend->ops;
     const struct shape *s = &g->model->shape;
-    const struct matmul_job in[] = {{.w = &l->attn_q, .y = g->q}, {.w = &l->kv_a, .y = g->c}};
 
-    ops->matmul(g->backend, g->a, in, 2, step->n);
+    mla_project(g, l, step->n);
     ops->mla_store(g->backend, &(struct mla_store){.n = step->n,
                                                    .first = step->first,
                                                    .layer = l->index,

@@ -124,6 +124,23 @@ static int read_kda(struct model *m, struct error *error)
     return 0;
 }
 
+/* Queries are compressed in layers that have the tensors for it; the key that tells their width may be absent. */
+static int read_query_width(struct model *m, struct error *error)
+{
+    uint64_t width = 0;
+    for (uint32_t i = 0; i < m->shape.n_layer && !width; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%u.attn_q_a.weight", i);
+        const struct gguf_tensor *t = m->layers[i].is_mla ? gguf_tensor_named(m->file, name) : NULL;
+        if (t) width = t->ne[1];
+    }
+    if (width > 65536)
+        return error_set(error, ERROR_MODEL, "Queries are compressed to %llu: 65536 at most are supported.",
+                         (unsigned long long)width);
+    return read_optional(m->file, &(struct number_rule){"attention.q_lora_rank", 0, 65536}, (uint32_t)width,
+                         &m->shape.q_lora, error);
+}
+
 static int read_mla(struct model *m, struct error *error)
 {
     struct shape *s = &m->shape;
@@ -140,7 +157,7 @@ static int read_mla(struct model *m, struct error *error)
                          PREFIX "attention.key_length_mla is %u, not above " PREFIX "rope.dimension_count %u.",
                          key_width, s->rope);
     s->nope = key_width - s->rope;
-    return 0;
+    return read_query_width(m, error);
 }
 
 /* The shared expert's width is in no key of every file; its tensor tells. */
@@ -254,6 +271,7 @@ void model_close(struct model **model)
 {
     if (!*model) return;
     gguf_close(&(*model)->file);
+    for (uint32_t i = 0; (*model)->layers && i < (*model)->shape.n_layer; i++) free((*model)->layers[i].kv_b);
     free((*model)->layers);
     free(*model);
     *model = NULL;

@@ -17,7 +17,7 @@ struct layer {
     uint32_t index; /* among the layers of its kind (KDA or MLA), from 0 */
 
     struct weight attn_norm, ffn_norm; /* [E] */
-    struct weight attn_q;              /* KDA: [H*D][E]; MLA: [H*(N+P)][E] */
+    struct weight attn_q;              /* KDA: [H*D][E]; MLA: [H*(N+P)][E], or [H*(N+P)][Q] after q_a */
     struct weight attn_out;            /* [E][H*D], [E][H*V] */
 
     struct weight attn_k, attn_v;      /* KDA: [H*D][E] */
@@ -28,6 +28,8 @@ struct layer {
 
     struct weight kv_a, kv_norm; /* MLA: [R+P][E], [R] */
     struct weight k_b, v_b;      /* H matrices [R][N], H matrices [V][R] */
+    struct weight q_a, q_a_norm; /* [Q][E], [Q]; absent where queries are not compressed */
+    void *kv_b;                  /* what k_b and v_b were made of where the file has them in one piece, or NULL */
 
     struct weight gate, up, down;          /* dense FFN: [FF][E], [FF][E], [E][FF] */
     struct weight router, router_bias;     /* MoE: [X][E], [X] */
@@ -64,6 +66,11 @@ int model_load(struct model *, struct backend *, const struct model_progress *, 
 int model_read_shape(struct model *, struct error *error);
 /* Checks name, shape and type of every tensor the layers need; counts parameters. */
 int model_check_tensors(struct model *, struct error *error);
+/* A tensor attn_kv_b [R, H*(N+V)] as k_b and v_b: descriptions whose data lies in `data` (NULL: nowhere yet), and that
+ * data, for the caller to free, made of the tensor's. */
+void model_kv_b_parts(const struct shape *, const struct gguf_tensor *joined, const void *data,
+                      struct gguf_tensor parts[2]);
+int model_kv_b_split(const struct shape *, const struct gguf_tensor *joined, void **data, struct error *error);
 /* SHA-256 of what tells this file from another: docs/state-format.md, "Model fingerprint". */
 int model_fingerprint(struct model *, struct error *error);
 

@@ -21,6 +21,8 @@ enum size {
     SIZE_RP,  /* MLA row */
     SIZE_HNP, /* all MLA queries */
     SIZE_HV,  /* all MLA values */
+    SIZE_HNV, /* all rows of k_b and v_b in one piece */
+    SIZE_Q,   /* compressed query */
     SIZE_FF,  /* dense FFN */
     SIZE_F,   /* expert */
     SIZE_2F,  /* expert, gate and up fused */
@@ -29,7 +31,20 @@ enum size {
     SIZE_VOC, /* vocabulary */
 };
 
-enum when { ALWAYS, IN_KDA, IN_MLA, IN_DENSE, IN_MOE, IN_MOE_SPLIT, IN_MOE_FUSED, IN_SHARED };
+enum when {
+    ALWAYS,
+    IN_KDA,
+    IN_MLA,
+    IN_MLA_QUERY,      /* queries in one step */
+    IN_MLA_COMPRESSED, /* queries in two */
+    IN_MLA_SPLIT,
+    IN_MLA_JOINED, /* attn_kv_b in one piece */
+    IN_DENSE,
+    IN_MOE,
+    IN_MOE_SPLIT,
+    IN_MOE_FUSED,
+    IN_SHARED,
+};
 enum form {
     MATRIX, /* any format; shape as told */
     VECTOR, /* F32; only the number of elements counts, because files differ in dimensions of 1 */
@@ -61,11 +76,15 @@ static const struct tensor_rule layer_rules[] = {
     {"ssm_g_b.weight", AT(g_b), IN_KDA, MATRIX, SIZE_D, SIZE_HD, SIZE_1},
     {"ssm_norm.weight", AT(out_norm), IN_KDA, VECTOR, SIZE_D, SIZE_1, SIZE_1},
     {"attn_output.weight", AT(attn_out), IN_KDA, MATRIX, SIZE_HD, SIZE_E, SIZE_1},
-    {"attn_q.weight", AT(attn_q), IN_MLA, MATRIX, SIZE_E, SIZE_HNP, SIZE_1},
+    {"attn_q.weight", AT(attn_q), IN_MLA_QUERY, MATRIX, SIZE_E, SIZE_HNP, SIZE_1},
+    {"attn_q_a.weight", AT(q_a), IN_MLA_COMPRESSED, MATRIX, SIZE_E, SIZE_Q, SIZE_1},
+    {"attn_q_a_norm.weight", AT(q_a_norm), IN_MLA_COMPRESSED, VECTOR, SIZE_Q, SIZE_1, SIZE_1},
+    {"attn_q_b.weight", AT(attn_q), IN_MLA_COMPRESSED, MATRIX, SIZE_Q, SIZE_HNP, SIZE_1},
     {"attn_kv_a_mqa.weight", AT(kv_a), IN_MLA, MATRIX, SIZE_E, SIZE_RP, SIZE_1},
     {"attn_kv_a_norm.weight", AT(kv_norm), IN_MLA, VECTOR, SIZE_R, SIZE_1, SIZE_1},
-    {"attn_k_b.weight", AT(k_b), IN_MLA, MATRIX, SIZE_N, SIZE_R, SIZE_H},
-    {"attn_v_b.weight", AT(v_b), IN_MLA, MATRIX, SIZE_R, SIZE_V, SIZE_H},
+    {"attn_k_b.weight", AT(k_b), IN_MLA_SPLIT, MATRIX, SIZE_N, SIZE_R, SIZE_H},
+    {"attn_v_b.weight", AT(v_b), IN_MLA_SPLIT, MATRIX, SIZE_R, SIZE_V, SIZE_H},
+    {"attn_kv_b.weight", AT(kv_b), IN_MLA_JOINED, MATRIX, SIZE_R, SIZE_HNV, SIZE_1},
     {"attn_output.weight", AT(attn_out), IN_MLA, MATRIX, SIZE_HV, SIZE_E, SIZE_1},
     {"ffn_norm.weight", AT(ffn_norm), ALWAYS, VECTOR, SIZE_E, SIZE_1, SIZE_1},
     {"ffn_gate.weight", AT(gate), IN_DENSE, MATRIX, SIZE_E, SIZE_FF, SIZE_1},
@@ -121,6 +140,10 @@ static uint64_t size_of(const struct shape *s, enum size size)
         return (uint64_t)s->n_head * (s->nope + s->rope);
     case SIZE_HV:
         return (uint64_t)s->n_head * s->vdim;
+    case SIZE_HNV:
+        return (uint64_t)s->n_head * (s->nope + s->vdim);
+    case SIZE_Q:
+        return s->q_lora;
     case SIZE_FF:
         return s->n_ff;
     case SIZE_F:
@@ -137,11 +160,17 @@ static uint64_t size_of(const struct shape *s, enum size size)
     return 0;
 }
 
-static bool has_fused_experts(const struct model *m, uint32_t layer)
+static const struct gguf_tensor *layer_tensor(const struct model *m, uint32_t layer, const char *suffix)
 {
-    char name[64];
-    snprintf(name, sizeof name, "blk.%u.ffn_gate_up_exps.weight", layer);
-    return gguf_tensor_named(m->file, name) != NULL;
+    char name[80];
+    snprintf(name, sizeof name, "blk.%u.%s", layer, suffix);
+    return gguf_tensor_named(m->file, name);
+}
+
+/* k_b and v_b in one piece, and not also in two. */
+static const struct gguf_tensor *joined_kv_b(const struct model *m, uint32_t layer)
+{
+    return layer_tensor(m, layer, "attn_k_b.weight") ? NULL : layer_tensor(m, layer, "attn_kv_b.weight");
 }
 
 static bool rule_applies(const struct model *m, const struct tensor_rule *rule, uint32_t layer)
@@ -154,14 +183,22 @@ static bool rule_applies(const struct model *m, const struct tensor_rule *rule, 
         return !l->is_mla;
     case IN_MLA:
         return l->is_mla;
+    case IN_MLA_QUERY:
+        return l->is_mla && !layer_tensor(m, layer, "attn_q_a.weight");
+    case IN_MLA_COMPRESSED:
+        return l->is_mla && layer_tensor(m, layer, "attn_q_a.weight");
+    case IN_MLA_SPLIT:
+        return l->is_mla && !joined_kv_b(m, layer);
+    case IN_MLA_JOINED:
+        return l->is_mla && joined_kv_b(m, layer);
     case IN_DENSE:
         return !l->is_moe;
     case IN_MOE:
         return l->is_moe;
     case IN_MOE_SPLIT:
-        return l->is_moe && !has_fused_experts(m, layer);
+        return l->is_moe && !layer_tensor(m, layer, "ffn_gate_up_exps.weight");
     case IN_MOE_FUSED:
-        return l->is_moe && has_fused_experts(m, layer);
+        return l->is_moe && layer_tensor(m, layer, "ffn_gate_up_exps.weight");
     case IN_SHARED:
         return l->is_moe && m->shape.n_ff_shared;
     }
@@ -170,32 +207,11 @@ static bool rule_applies(const struct model *m, const struct tensor_rule *rule, 
 
 /* ------------------------------------------------------------------------------------------------------ check */
 
-static int missing_tensor(const struct model *m, const char *name, struct error *error)
-{
-    char legacy[80];
-    snprintf(legacy, sizeof legacy, "%.*s", (int)sizeof legacy - 1, name);
-    char *suffix = strstr(legacy, "attn_k_b.weight");
-    if (suffix) {
-        strcpy(suffix, "attn_kv_b.weight");
-        if (gguf_tensor_named(m->file, legacy))
-            return error_set(error, ERROR_MODEL,
-                             "The model file has %s in one piece, an old layout: it must be converted again.", legacy);
-    }
-    suffix = strstr(legacy, "attn_q.weight");
-    if (suffix) {
-        strcpy(suffix, "attn_q_a.weight");
-        if (gguf_tensor_named(m->file, legacy))
-            return error_set(error, ERROR_MODEL, "The model file has %s: compressed queries are not supported.",
-                             legacy);
-    }
-    return error_set(error, ERROR_MODEL, "The model file lacks the tensor %s.", name);
-}
-
 static int check_tensor(const struct model *m, const struct tensor_rule *rule, const char *name,
                         const struct gguf_tensor **out, struct error *error)
 {
     const struct gguf_tensor *t = gguf_tensor_named(m->file, name);
-    if (!t) return missing_tensor(m, name, error);
+    if (!t) return error_set(error, ERROR_MODEL, "The model file lacks the tensor %s.", name);
     uint64_t in = size_of(&m->shape, rule->in), n_out = size_of(&m->shape, rule->out),
              mats = size_of(&m->shape, rule->mats);
     bool fits = t->ne[0] == in && t->ne[1] == n_out && t->ne[2] == mats && t->ne[3] == 1;
@@ -218,12 +234,24 @@ static int check_tensor(const struct model *m, const struct tensor_rule *rule, c
 /* Called for every tensor the model needs, in the table's order, with the place its weight goes to. */
 typedef int tensor_visit(void *ctx, const struct gguf_tensor *, struct weight *, struct error *);
 
+/* k_b and v_b are what is visited. */
+static int visit_joined(const struct model *m, struct layer *l, const struct gguf_tensor *joined, tensor_visit *visit,
+                        void *ctx, struct error *error)
+{
+    struct gguf_tensor parts[2];
+    model_kv_b_parts(&m->shape, joined, l->kv_b, parts);
+    int rc = visit(ctx, &parts[0], &l->k_b, error);
+    return rc ? rc : visit(ctx, &parts[1], &l->v_b, error);
+}
+
 static int visit_rule(struct model *m, const struct tensor_rule *rule, const char *name, void *base,
                       tensor_visit *visit, void *ctx, struct error *error)
 {
     const struct gguf_tensor *t;
     int rc = check_tensor(m, rule, name, &t, error);
-    return rc ? rc : visit(ctx, t, (struct weight *)(void *)((char *)base + rule->at), error);
+    if (rc) return rc;
+    if (rule->when == IN_MLA_JOINED) return visit_joined(m, base, t, visit, ctx, error);
+    return visit(ctx, t, (struct weight *)(void *)((char *)base + rule->at), error);
 }
 
 static int visit_tensors(struct model *m, tensor_visit *visit, void *ctx, struct error *error)
@@ -272,8 +300,21 @@ static int load_tensor(void *ctx, const struct gguf_tensor *t, struct weight *w,
     return 0;
 }
 
+/* Before the walk, which takes the parts from there. A backend may use them where they are: they live with the model.
+ */
+static int split_joined(struct model *m, struct error *error)
+{
+    for (uint32_t i = 0; i < m->shape.n_layer; i++) {
+        const struct gguf_tensor *joined = m->layers[i].is_mla ? joined_kv_b(m, i) : NULL;
+        int rc = joined ? model_kv_b_split(&m->shape, joined, &m->layers[i].kv_b, error) : 0;
+        if (rc) return rc;
+    }
+    return 0;
+}
+
 int model_load(struct model *m, struct backend *backend, const struct model_progress *progress, struct error *error)
 {
     struct loading l = {.backend = backend, .progress = progress, .total = m->weight_bytes};
-    return visit_tensors(m, load_tensor, &l, error);
+    int rc = split_joined(m, error);
+    return rc ? rc : visit_tensors(m, load_tensor, &l, error);
 }

@@ -23,6 +23,7 @@ struct shape {
     uint32_t n_layer, n_embd, n_vocab, n_head;
     uint32_t kda_dim;                 /* D: head width of q, k, v in KDA layers */
     uint32_t conv_kernel;             /* always 4 */
+    uint32_t q_lora;                  /* Q: width of compressed queries, 0 where none are */
     uint32_t kv_lora, nope, rope, vdim; /* R, N, P, V of MLA; a row is R + P wide, a query head N + P */
     uint32_t n_ff, n_ff_exp, n_ff_shared;
     uint32_t n_expert, n_used;        /* 0 experts: every layer is dense */

@@ -10,9 +10,13 @@
 #include <string.h>
 
 static const struct test_shape shapes[] = {
-    {"tiny", 256, 4, 4, 64, 128, 64, 32, 64, 512, 256, 8, 2, 1, 512, 4096, {4}},
-    {"odd", 384, 7, 6, 128, 256, 96, 32, 64, 800, 160, 24, 3, 2, 1000, 8192, {3, 6, 7}},
-    {"mini-like", 512, 8, 4, 128, 256, 128, 64, 128, 1536, 256, 8, 2, 1, 8192, 16384, {4, 8}},
+    {"tiny", 256, 4, 4, 64, 128, 64, 32, 64, 512, 256, 8, 2, 1, 512, 4096, {4}, 1, 0},
+    {"odd", 384, 7, 6, 128, 256, 96, 32, 64, 800, 160, 24, 3, 2, 1000, 8192, {3, 6, 7}, 1, 0},
+    {"mini-like", 512, 8, 4, 128, 256, 128, 64, 128, 1536, 256, 8, 2, 1, 8192, 16384, {4, 8}, 1, 0},
+    {"narrow", 96, 4, 3, 72, 40, 24, 8, 40, 160, 48, 5, 5, 2, 512, 4096, {2}, 2, 0},
+    {"all-mla", 128, 3, 5, 64, 64, 32, 16, 24, 200, 40, 7, 1, 0, 512, 4096, {1, 2, 3}, 0, 48},
+    {"all-kda", 80, 3, 5, 120, 0, 0, 0, 0, 200, 0, 0, 0, 0, 512, 4096, {0}, 3, 0},
+    {"mla-first", 64, 3, 1, 104, 32, 16, 16, 16, 96, 32, 4, 3, 1, 512, 4096, {1}, 3, 0},
 };
 
 enum { BYTES_TOKENS = 256, PAIR_LETTERS = 12, PAIRS = PAIR_LETTERS * PAIR_LETTERS };
@@ -107,7 +111,13 @@ static void plan_kda(struct plan *p, const struct test_shape *s, int i)
 static void plan_mla(struct plan *p, const struct test_shape *s, int i)
 {
     const uint64_t e = s->n_embd, h = s->n_head, r = s->kv_lora;
-    add(p, i, "attn_q.weight", FILL_WEIGHT, NE(e, h * (s->nope + s->rope), 1, 1));
+    if (s->q_lora) {
+        add(p, i, "attn_q_a.weight", FILL_WEIGHT, NE(e, s->q_lora, 1, 1));
+        add(p, i, "attn_q_a_norm.weight", FILL_NORM, NE(s->q_lora, 1, 1, 1));
+        add(p, i, "attn_q_b.weight", FILL_WEIGHT, NE(s->q_lora, h * (s->nope + s->rope), 1, 1));
+    } else {
+        add(p, i, "attn_q.weight", FILL_WEIGHT, NE(e, h * (s->nope + s->rope), 1, 1));
+    }
     add(p, i, "attn_kv_a_mqa.weight", FILL_WEIGHT, NE(e, r + s->rope, 1, 1));
     add(p, i, "attn_kv_a_norm.weight", FILL_NORM, NE(r, 1, 1, 1));
     add(p, i, "attn_k_b.weight", FILL_WEIGHT, NE(s->nope, r, h, 1));
@@ -124,6 +134,7 @@ static void plan_moe(struct plan *p, const struct test_shape *s, int i)
     add(p, i, "ffn_gate_exps.weight", FILL_WEIGHT, NE(e, ff, n, 1));
     add(p, i, "ffn_up_exps.weight", FILL_WEIGHT, NE(e, ff, n, 1));
     add(p, i, "ffn_down_exps.weight", FILL_WEIGHT, NE(ff, e, n, 1));
+    if (!shared) return;
     add(p, i, "ffn_gate_shexp.weight", FILL_WEIGHT, NE(e, shared, 1, 1));
     add(p, i, "ffn_up_shexp.weight", FILL_WEIGHT, NE(e, shared, 1, 1));
     add(p, i, "ffn_down_shexp.weight", FILL_WEIGHT, NE(shared, e, 1, 1));
@@ -142,7 +153,7 @@ static void plan_model(struct plan *p, const struct test_shape *s)
         else
             plan_kda(p, s, i);
         add(p, i, "ffn_norm.weight", FILL_NORM, NE(e, 1, 1, 1));
-        if (i > 0) {
+        if ((uint32_t)i >= s->n_dense && s->n_exp) {
             plan_moe(p, s, i);
             continue;
         }
@@ -181,7 +192,7 @@ static void put_shape(struct gguf_writer *w, const struct test_shape *s)
         {"expert_used_count", s->n_used},
         {"expert_feed_forward_length", s->n_ff_exp},
         {"expert_shared_count", s->n_shared},
-        {"leading_dense_block_count", 1},
+        {"leading_dense_block_count", s->n_dense},
         {"expert_gating_func", 2},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -367,8 +378,7 @@ int test_model_write(const char *path, const struct test_model *m, struct error 
 {
     const struct test_shape *s = test_shape_named(m->preset ? m->preset : "tiny");
     const struct quant_format *wanted = quant_format_named(m->type ? m->type : "F32");
-    if (!s)
-        return error_set(error, ERROR_USAGE, "There is no preset %s; there are tiny, odd and mini-like.", m->preset);
+    if (!s) return error_set(error, ERROR_USAGE, "There is no preset %s; tests/make_model.h lists them.", m->preset);
     if (!wanted || !wanted->encode) return error_set(error, ERROR_USAGE, "%s is no type to write.", m->type);
     struct gguf_writer *w = NULL;
     struct plan p = {0};

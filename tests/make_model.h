@@ -9,11 +9,17 @@
 
 #include "quant/gguf.h"
 
-/*            layers (MLA, from 1)  n_embd heads kda  nope rope v   kv_lora experts  ff    vocab
- * tiny       4 (4)                 256    4     64   64   32   64  128     8 top 2  256   512    fast; every op
- * odd        7 (3, 6, 7)           384    6     128  96   32   64  256     24 top 3 160   1000   sizes no tile likes; 2
- * shared mini-like  8 (4, 8)              512    4     128  128  64   128 256     8 top 2  256   8192   the built-in
- * model's shape The first layer is dense, the rest MoE. */
+/* clang-format off */
+/*            layers (MLA, from 1)  n_embd heads kda  nope rope v   kv_lora experts   ff   vocab  dense
+ * tiny       4 (4)                 256    4     64   64   32   64  128     8 top 2   256  512    1      fast; every op
+ * odd        7 (3, 6, 7)           384    6     128  96   32   64  256     24 top 3  160  1000   1      sizes no tile likes; 2 shared
+ * mini-like  8 (4, 8)              512    4     128  128  64   128 256     8 top 2   256  8192   1      the built-in model's shape
+ * narrow     4 (2)                 96     3     72   24   8    40  40      5 top 5   48   512    2      widths that fill no lanes; 2 shared
+ * all-mla    3 (all)               128    5     -    32   16   24  64      7 top 1   40   512    0      no state but rows; compressed queries; no shared
+ * all-kda    3 (none)              80     5     120  -    -    -   -       none      -    512    3      no rows; dense
+ * mla-first  3 (1)                 64     1     104  16   16   16  32      4 unused  32   512    3      one head; dense, though experts are told
+ */
+/* clang-format on */
 struct test_model {
     const char *preset; /* NULL = "tiny" */
     const char *type;   /* a format name; NULL = "F32". Rows that are not whole blocks fall back (quantize_fallback) */
@@ -24,7 +30,9 @@ struct test_shape {
     const char *name;
     uint32_t n_embd, n_layer, n_head, kda, kv_lora, nope, rope, v_dim;
     uint32_t n_ff, n_ff_exp, n_exp, n_used, n_shared, n_vocab, context;
-    uint32_t mla[4]; /* layers counted from 1; 0 ends */
+    uint32_t mla[4];  /* layers counted from 1; 0 ends */
+    uint32_t n_dense; /* leading dense layers */
+    uint32_t q_lora;  /* 0: queries are not compressed */
 };
 
 /* The shape of a preset, or NULL. */

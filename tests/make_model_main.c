@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * make_model OUT [--preset tiny|odd|mini-like] [--type F32|Q4_K|...] [--seed N]: test models for the shell tests.
+ * make_model OUT [--preset tiny|odd|...] [--type F32|Q4_K|...] [--seed N]: test models for the shell tests.
  */
 #include "tests/make_model.h"
 
@@ -9,7 +9,7 @@
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: make_model OUT [--preset tiny|odd|mini-like] [--type FORMAT] [--seed N]\n");
+    fprintf(stderr, "usage: make_model OUT [--preset tiny|odd|...] [--type FORMAT] [--seed N]\n");
     return ERROR_USAGE;
 }
 

@@ -201,9 +201,9 @@ static void wrong_tensors(void **state)
     refused(&(struct change){.swap_tensor = "blk.0.ffn_up.weight"}, "blk.0.ffn_up.weight is [512, 256");
     refused(&(struct change){.half_tensor = "blk.1.attn_norm.weight"}, "blk.1.attn_norm.weight is F16");
     refused(&(struct change){.rename_tensor = "blk.3.attn_k_b.weight", .new_name = "blk.3.attn_kv_b.weight"},
-            "old layout");
+            "blk.3.attn_kv_b.weight is [64, 128, 4, 1]: [128, 512, 1]");
     refused(&(struct change){.rename_tensor = "blk.3.attn_q.weight", .new_name = "blk.3.attn_q_a.weight"},
-            "compressed queries");
+            "blk.3.attn_q_a_norm.weight");
 }
 
 /* ------------------------------------------------------------------------------------------------- fused experts */

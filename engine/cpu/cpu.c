@@ -166,7 +166,7 @@ static size_t widest_input(const struct shape *s)
     size_t heads = (size_t)s->n_head, width = s->n_embd;
     width = most(width, most(heads * s->kda_dim, heads * s->vdim));
     width = most(width, most(s->n_ff, most(s->n_ff_exp, s->n_ff_shared)));
-    return most(width, most(s->kv_lora, most(s->nope, s->kda_dim)));
+    return most(width, most(most(s->kv_lora, s->q_lora), most(s->nope, s->kda_dim)));
 }
 
 static void carve_thread(struct carver *c, const struct shape *s, uint32_t batch, struct cpu_thread *t)

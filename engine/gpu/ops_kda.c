@@ -30,9 +30,19 @@ static uint64_t record_bytes(uint32_t n, uint32_t n_head, uint32_t dim)
     return (uint64_t)gpu_div_up(n, KDA_CHUNK) * n_head * KDA_RECORD(dim) * sizeof(float);
 }
 
+/* Of a workgroup of kda_chunk, the kernel that takes most: three times 16 rows of D, padded; beta; A_kk. */
+static uint64_t shared_bytes(uint32_t dim)
+{
+    return 3ull * KDA_CHUNK * (dim / 4 + 1) * 16 + 4 * KDA_CHUNK + 4 * KDA_CHUNK * KDA_CHUNK;
+}
+
 int gpu_kda_prepare(struct gpu *gpu, const struct shape *shape, uint32_t n, struct error *error)
 {
     if (!shape->n_kda) return 0;
+    if (shared_bytes(shape->kda_dim) > gpu->caps.shared_bytes)
+        return error_set(error, ERROR_MODEL,
+                         "KDA heads of %u need more shared memory than %s has; --device cpu runs them.", shape->kda_dim,
+                         gpu->caps.name);
     const uint64_t halo = halo_bytes(n, shape->n_head * shape->kda_dim);
     const uint64_t records = record_bytes(n < DELTA_SPAN ? n : DELTA_SPAN, shape->n_head, shape->kda_dim);
     return gpu_scratch_reserve(gpu, GPU_SCRATCH_KDA, halo > records ? halo : records, error);
