@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * Weights on the device. Formats whose blocks have odd sizes are packed anew, so that kernels load 16 bytes at a time:
- * of every group of eight blocks of a row, first the small fields of all eight (scales), then their bodies. Row and
- * group start on multiples of 16 bytes; a whole group is as long as its eight blocks. The last group of a row may have
- * fewer bodies, but room for all eight small fields. shaders/dequant.glsl reads this.
+ * of every group of eight blocks of a row, first the small fields of all eight (scales), then their bodies. A row
+ * starts on a multiple of 16 bytes, and so does a group (of MXFP4: of 8), which is as long as its eight blocks. The
+ * last group of a row may have fewer bodies, but room for all eight small fields. shaders/dequant_*.glsl read this. The
+ * blocks of Q4_K, Q5_K, IQ4_XS and IQ1_M stay as they are: their lengths are multiples of 8 or 16.
  */
 #include "engine/gpu/gpu.h"
 
@@ -23,9 +24,24 @@ struct packing {
 };
 
 static const struct packing packings[] = {
-    {QUANT_Q8_0, {{0, 2}, {2, 32}}, 2},         /* scale; 32 x 8 bits */
-    {QUANT_Q5_0, {{0, 2}, {2, 4}, {6, 16}}, 3}, /* scale; fifth bits; 32 x 4 bits */
-    {QUANT_Q6_K, {{208, 2}, {0, 208}}, 2},      /* scale; low bits, high bits, scales of 16 */
+    {QUANT_Q8_0, {{0, 2}, {2, 32}}, 2},             /* scale; 32 x 8 bits */
+    {QUANT_Q4_0, {{0, 2}, {2, 16}}, 2},             /* scale; 32 x 4 bits */
+    {QUANT_Q4_1, {{0, 4}, {4, 16}}, 2},             /* scale and least; 32 x 4 bits */
+    {QUANT_Q5_0, {{0, 2}, {2, 4}, {6, 16}}, 3},     /* scale; fifth bits; 32 x 4 bits */
+    {QUANT_Q5_1, {{0, 8}, {8, 16}}, 2},             /* scale, least and fifth bits; 32 x 4 bits */
+    {QUANT_IQ4_NL, {{0, 2}, {2, 16}}, 2},           /* scale; 32 x 4 bits */
+    {QUANT_MXFP4, {{0, 1}, {1, 16}}, 2},            /* exponent; 32 x 4 bits */
+    {QUANT_Q2_K, {{80, 4}, {0, 80}}, 2},            /* scale and least; those of 16, bits */
+    {QUANT_Q3_K, {{108, 2}, {96, 12}, {0, 96}}, 3}, /* scale; scales of 16; third bits, bits */
+    {QUANT_Q6_K, {{208, 2}, {0, 208}}, 2},          /* scale; low bits, high bits, scales of 16 */
+    {QUANT_TQ1_0, {{52, 2}, {0, 52}}, 2},           /* scale; trits */
+    {QUANT_TQ2_0, {{64, 2}, {0, 64}}, 2},           /* scale; bits */
+    {QUANT_IQ1_S, {{0, 2}, {2, 48}}, 2},            /* scale; all else, here and below */
+    {QUANT_IQ2_XXS, {{0, 2}, {2, 64}}, 2},
+    {QUANT_IQ2_XS, {{0, 2}, {2, 72}}, 2},
+    {QUANT_IQ2_S, {{0, 2}, {2, 80}}, 2},
+    {QUANT_IQ3_XXS, {{0, 2}, {2, 96}}, 2},
+    {QUANT_IQ3_S, {{0, 2}, {2, 108}}, 2},
 };
 
 static const struct packing *packing_of(const struct quant_format *format)
