@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/cpu/observe.h"
 #include "engine/device.h"
 
 enum { DEFAULT_BATCH = 512, MOST_BATCH = 65536 };
@@ -110,6 +111,8 @@ static int opening_begin(struct opening *o, const struct engine_params *params, 
         (rc = row_bytes(&o->model->shape, params->rows_dtype, &o->row_bytes, error)) ||
         (rc = device_choose(&o->device, params->device, error)))
         return rc;
+    if (params->observe && !o->device.is_cpu)
+        return error_set(error, ERROR_USAGE, "The inputs of matrices can be observed on the cpu only.");
     plan_sizes(o);
     return 0;
 }
@@ -236,6 +239,7 @@ static int engine_build(struct engine *e, struct opening *o, struct error *error
         return rc;
     rc = model_load(e->model, e->backend, &progress, error);
     e->info.validation_messages = device_messages(e->backend);
+    if (!rc && o->params->observe) rc = observer_install(&e->observer, e->backend, e->model->file, o->params, error);
     return rc;
 }
 
@@ -257,6 +261,7 @@ void engine_close(struct engine **engine)
 {
     struct engine *e = *engine;
     if (!e) return;
+    observer_remove(&e->observer);
     graph_close(&e->graph);
     if (e->backend) e->backend->ops->destroy(e->backend);
     tokenizer_close(&e->tokenizer);

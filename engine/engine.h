@@ -53,6 +53,10 @@ struct engine_params {
     bool validate;                 /* run under the Vulkan validation layers; messages count as failures */
     bool (*progress)(void *ctx, uint64_t done, uint64_t total); /* bytes of weights loaded; false cancels; may be NULL */
     void *progress_ctx;
+    /* Told, on the calling thread, of every input of every matrix: `tensor` is its name in the file, `mat` which one of
+     * a stack (expert, head), x is [n][width]. On the cpu alone: another device is ERROR_USAGE. May be NULL. */
+    void (*observe)(void *ctx, const char *tensor, uint32_t mat, const float *x, uint32_t n, uint32_t width);
+    void *observe_ctx;
 };
 
 /* What opening would need. Filled by engine_plan without touching the device's memory. */

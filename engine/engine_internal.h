@@ -15,6 +15,7 @@ struct engine {
     struct model *model;
     struct tokenizer *tokenizer;
     struct backend *backend;
+    struct observer *observer; /* NULL: nobody looks */
     struct graph graph;
     size_t kda_bytes, history_bytes; /* of one timeline */
     uint32_t row_bytes;              /* one row of one layer */
