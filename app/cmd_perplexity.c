@@ -5,7 +5,6 @@
  * the model starts with one; tokens of the second half of a chunk are scored, so that each has at least N / 2 before
  * it. stdout: the figures; stderr: progress.
  */
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +17,6 @@
 #include "app/paths.h"
 #include "app/progress.h"
 #include "app/score.h"
-
-#define TEXT_MOST ((size_t)1 << 30)
 
 struct perplexity_options {
     bool json;
@@ -66,32 +63,6 @@ struct perplexity {
 
 /* ---------------------------------------------------------------------------------------------------- text */
 
-static int read_stream(FILE *in, const char *name, char **text, size_t *len, struct error *error)
-{
-    size_t room = 1 << 16, n = 0;
-    char *bytes = malloc(room);
-    while (bytes && (n += fread(bytes + n, 1, room - n, in)) == room && room < TEXT_MOST) {
-        char *grown = realloc(bytes, room *= 2);
-        if (!grown) free(bytes);
-        bytes = grown;
-    }
-    *text = bytes;
-    *len = n;
-    if (!bytes) return error_set(error, ERROR_FAILED, "Out of memory for %s.", name);
-    if (ferror(in)) return error_set(error, ERROR_INPUT, "%s: %s.", name, strerror(errno));
-    return n < TEXT_MOST ? 0 : error_set(error, ERROR_INPUT, "%s is over 1 GiB.", name);
-}
-
-static int read_text(const char *path, char **text, size_t *len, struct error *error)
-{
-    if (!strcmp(path, "-")) return read_stream(stdin, "stdin", text, len, error);
-    FILE *in = fopen(path, "rb");
-    if (!in) return error_set(error, ERROR_INPUT, "%s: %s.", path, strerror(errno));
-    int rc = read_stream(in, path, text, len, error);
-    fclose(in);
-    return rc;
-}
-
 /* Cuts the tokens to whole chunks and puts [BOS] at the start of each, where the model has one. */
 static int cut_chunks(struct perplexity *p, const char *path, struct error *error)
 {
@@ -115,7 +86,7 @@ static int tokenize(struct perplexity *p, const char *path, struct error *error)
 {
     char *text = NULL;
     size_t len = 0;
-    int rc = read_text(path, &text, &len, error);
+    int rc = score_read_text(path, &text, &len, error);
     if (!rc) rc = engine_tokenize(p->engine, text, len, &p->ids, error);
     free(text);
     return rc ? rc : cut_chunks(p, path, error);

@@ -17,12 +17,15 @@
 
 struct quantize_options {
     bool dry_run;
+    const char *imatrix;
     const char *tensor_type; /* from the environment or lectern.ini; those of the command line are gathered apart */
 };
 
 #define AT(field) .offset = offsetof(struct quantize_options, field)
 static const struct option quantize_table[] = {
     {"dry-run", 0, OPTION_FLAG, NULL, NULL, "write nothing; list the tensors and the size on stdout", AT(dry_run)},
+    {"imatrix", 0, OPTION_TEXT, "FILE", NULL, "importance of weights, as lectern imatrix or llama.cpp gathers it",
+     AT(imatrix)},
     {"tensor-type", 0, OPTION_TEXT, "REGEX=TYPE", NULL, "the type of tensors whose name matches; may be repeated",
      AT(tensor_type)},
     {NULL},
@@ -112,8 +115,9 @@ static int unknown_type(const char *type, struct error *error)
     return error_set(error, ERROR_USAGE, "%.40s is no type; there are %s.", type, names);
 }
 
-static int run(struct quantize_params *params, const char *type, struct error *error)
+static int run(struct quantize_params *params, const char *type, const char *importance, struct error *error)
 {
+    struct imatrix *imatrix = NULL;
     struct teller teller = {.lists = params->dry_run};
     struct quantize_result result;
     char size[2][32], spent[32];
@@ -122,7 +126,10 @@ static int run(struct quantize_params *params, const char *type, struct error *e
     params->user = &teller;
     clock_gettime(CLOCK_MONOTONIC, &teller.start);
     int rc = params->mix ? console_catch_signals(error) : unknown_type(type, error);
+    if (!rc && importance) rc = imatrix_read(&imatrix, importance, error);
+    params->importance = imatrix;
     if (!rc) rc = quantize_model(params, &result, error);
+    imatrix_free(&imatrix);
     progress_clear();
     if (rc == ERROR_CANCELLED) return console_error(error), console_signal_status(console_signal());
     if (rc) return console_error(error);
@@ -132,6 +139,7 @@ static int run(struct quantize_params *params, const char *type, struct error *e
                 format_bytes(result.in_bytes, size[0]), format_bytes(result.out_bytes, size[1]),
                 8 * (double)result.out_bytes / (double)(result.weights ? result.weights : 1),
                 format_seconds(seconds_since(&teller.start), spent));
+    if (importance) console_detail("%zu tensors were encoded by the importance of their weights.", result.weighed);
     return console_finish(0);
 }
 
@@ -168,7 +176,7 @@ int cmd_quantize(int argc, char **argv)
                                     : 1,
         .dry_run = options.dry_run,
     };
-    rc = rc ? console_error(&error) : run(&params, argv[3], &error);
+    rc = rc ? console_error(&error) : run(&params, argv[3], options.imatrix, &error);
     overrides_free(&overrides);
     settings_free(&settings);
     return rc;

@@ -17,6 +17,7 @@ const struct command commands[] = {
     {"bench", cmd_bench, "tokens a second, reading and answering"},
     {"convert", cmd_convert, "a Hugging Face folder into a model file"},
     {"quantize", cmd_quantize, "a model file into a smaller type"},
+    {"imatrix", cmd_imatrix, "which weights of a model matter for a text, for quantize"},
     {"perplexity", cmd_perplexity, "how well a model predicts a text, and how far it is from a reference"},
     {"logits", cmd_logits, "what a model computes for given tokens, for checking us"},
     {NULL, NULL, NULL},

@@ -20,6 +20,7 @@ int cmd_bench(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 int cmd_desk(int argc, char **argv); /* no subcommand: the TUI */
 int cmd_devices(int argc, char **argv);
+int cmd_imatrix(int argc, char **argv);
 int cmd_ingest(int argc, char **argv);
 int cmd_logits(int argc, char **argv);
 int cmd_models(int argc, char **argv);

@@ -26,6 +26,9 @@
 
 #include "quant/error.h"
 
+/* A text as it is (malloc), at most 1 GiB; "-" is stdin. ERROR_INPUT. */
+int score_read_text(const char *path, char **text, size_t *len, struct error *);
+
 /* ------------------------------------------------------------------------------------------------- numbers */
 
 /* A mean that is gathered value by value (Welford, 1962). */

@@ -43,6 +43,10 @@ struct share {
     unsigned char *out;
     float *weights; /* SHARE */
     size_t n;
+    const struct imatrix *importance; /* NULL: all alike */
+    const struct gguf_tensor *tensor; /* of which these are the weights from `first` on */
+    uint64_t first;
+    float *importances; /* SHARE */
 };
 
 struct job {
@@ -54,7 +58,9 @@ struct job {
     const struct quant_format **formats; /* of each tensor */
     uint32_t threads;
     struct share *shares;
+    bool *weighed;         /* does the importance tell of this tensor? */
     float *weights;        /* threads * SHARE */
+    float *importances;    /* the same; one when there is no importance */
     unsigned char *blocks; /* threads * SHARE * 4 */
     struct quantize_progress progress;
     struct error *error;
@@ -64,7 +70,8 @@ static void *share_run(void *arg)
 {
     struct share *s = arg;
     s->from->decode(s->in, s->weights, s->n);
-    s->to->encode(s->weights, NULL, s->out, s->n);
+    if (s->importance) imatrix_fill(s->importance, s->tensor, s->first, s->n, s->importances);
+    s->to->encode(s->weights, s->importance ? s->importances : NULL, s->out, s->n);
     return NULL;
 }
 
@@ -104,6 +111,12 @@ static int convert_piece(struct job *job, const struct gguf_tensor *t, const str
                                             .out = job->blocks + quant_row_bytes(to, done),
                                             .weights = job->weights + done,
                                             .n = part};
+        if (job->weighed[job->progress.tensor]) {
+            job->shares[count].importance = job->params->importance;
+            job->shares[count].tensor = t;
+            job->shares[count].first = at + done;
+            job->shares[count].importances = job->importances + done;
+        }
         done += part;
     }
     run_shares(job, count);
@@ -146,6 +159,17 @@ static const struct quant_format *overridden(const struct job *job, struct gguf_
     return found;
 }
 
+/* Bytes that are copied, and numbers that are only rounded, need no importance. */
+static int choose_importance(struct job *job, size_t i, struct quantize_result *result)
+{
+    const struct gguf_tensor *t = gguf_tensor_at(job->in, i);
+    if (!job->params->importance) return 0;
+    int rc = imatrix_find(job->params->importance, t, &job->weighed[i], job->error);
+    if (job->formats[i]->block_len == 1 || job->formats[i] == t->format) job->weighed[i] = false;
+    result->weighed += job->weighed[i];
+    return rc;
+}
+
 static int choose_formats(struct job *job, struct quantize_result *result)
 {
     uint32_t layers = quantize_layers(job->in);
@@ -157,6 +181,8 @@ static int choose_formats(struct job *job, struct quantize_result *result)
         if (!f->encode && f != t->format)
             return error_set(job->error, ERROR_USAGE, "%s can be read but not written.", f->name);
         job->formats[i] = f;
+        int rc = choose_importance(job, i, result);
+        if (rc) return rc;
         result->weights += weights_of(t);
         result->in_bytes += t->bytes;
         result->out_bytes += weights_of(t) / f->block_len * f->block_bytes;
@@ -232,7 +258,10 @@ static int prepare(struct job *job)
     job->shares = calloc(job->threads, sizeof *job->shares);
     job->weights = malloc((size_t)job->threads * SHARE * sizeof *job->weights);
     job->blocks = malloc((size_t)job->threads * SHARE * 4);
-    if (!job->formats || !job->shares || !job->weights || !job->blocks)
+    job->weighed = calloc(job->progress.n_tensors + 1, sizeof *job->weighed);
+    size_t importances = job->params->importance ? (size_t)job->threads * SHARE : 1;
+    job->importances = malloc(importances * sizeof *job->importances);
+    if (!job->weighed || !job->importances || !job->formats || !job->shares || !job->weights || !job->blocks)
         return error_set(job->error, ERROR_FAILED, "Out of memory while quantising %s.", job->params->in);
     return 0;
 }
@@ -243,7 +272,9 @@ static void job_free(struct job *job)
     free(job->patterns);
     free(job->formats);
     free(job->shares);
+    free(job->weighed);
     free(job->weights);
+    free(job->importances);
     free(job->blocks);
     gguf_writer_abort(&job->out);
     gguf_close(&job->in);

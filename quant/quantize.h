@@ -6,6 +6,7 @@
 #define LECTERN_QUANT_QUANTIZE_H
 
 #include "quant/gguf.h"
+#include "quant/imatrix.h"
 
 /* The format that rows of row_len weights get when `wanted` was asked for: wanted itself where the row is whole blocks
  * of it; else the nearest one with blocks of 32 (IQ1..IQ4_XS, Q2_K, Q3_K and TQ: IQ4_NL; Q4_K: Q5_0; Q5_K: Q5_1; Q6_K:
@@ -46,8 +47,9 @@ struct quantize_params {
     const struct quantize_mix *mix;
     const struct quantize_override *overrides;
     size_t n_overrides;
-    uint32_t threads; /* 0 = 1 */
-    bool dry_run;     /* nothing is written; the result is filled */
+    const struct imatrix *importance; /* tensors it tells of are encoded by it; NULL = all weights alike */
+    uint32_t threads;                 /* 0 = 1 */
+    bool dry_run;                     /* nothing is written; the result is filled */
     /* Called after each piece (and, in a dry run, each tensor), on the calling thread. false stops: ERROR_CANCELLED,
      * and no file is left. May be NULL. */
     bool (*progress)(void *user, const struct quantize_progress *);
@@ -57,6 +59,7 @@ struct quantize_params {
 struct quantize_result {
     uint64_t weights;
     uint64_t in_bytes, out_bytes; /* of tensor data */
+    size_t weighed;               /* tensors encoded by importance */
 };
 
 /* Rewrites params->in as params->out. Metadata is copied but general.file_type, which is set, and the split.* keys:
