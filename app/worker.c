@@ -102,8 +102,9 @@ static int add_stored_turns(struct worker *w, struct error *error)
     w->is_linked = sessions.count && !memcmp(s->model, info->state_key, STORE_KEY);
     bool same_model = w->is_linked || (sessions.count && s->model_name && !strcmp(s->model_name, info->model_name));
     if (sessions.count && s->n_tokens && !w->is_linked)
-        worker_note(w, ERROR_NONE, "This session was last used with %.120s%s; it is read again.",
-                    s->model_name ? s->model_name : "another model", same_model ? " and other types of state" : "");
+        worker_note(w, ERROR_NONE, "This session was last used with %s%.120s; it is read again.",
+                    same_model ? "another file or other types of state of " : "",
+                    s->model_name ? s->model_name : "another model");
     if (!w->params.one_shot) rc = store_turns(w->params.store, w->session, &turns, error);
     for (size_t i = 0; !rc && i < turns.count; i++) rc = add_stored_turn(w, &turns.items[i], same_model, error);
     store_turn_list_free(&turns);
