@@ -28,11 +28,16 @@ static void must(int rc, const struct error *error)
     if (rc) fail_msg("%d: %s", rc, error->text);
 }
 
-static struct engine *open_engine(uint32_t batch)
+static struct engine *open_engine(uint32_t batch, enum engine_dtype dtype)
 {
     struct error error;
     struct engine *e;
-    const struct engine_params params = {.model = path, .device = test_device, .context = 600, .batch = batch};
+    const struct engine_params params = {.model = path,
+                                         .device = test_device,
+                                         .context = 600,
+                                         .batch = batch,
+                                         .state_dtype = dtype,
+                                         .rows_dtype = dtype};
     must(engine_open(&e, &params, &error), &error);
     assert_int_equal(engine_info(e)->n_vocab, VOCAB);
     return e;
@@ -53,7 +58,7 @@ static double nmse(const float *got, const float *want, size_t n)
 static void evaluate(uint32_t batch, float *logits)
 {
     struct error error;
-    struct engine *e = open_engine(batch);
+    struct engine *e = open_engine(batch, ENGINE_F32);
     struct timeline *t;
     must(timeline_create(&t, e, &error), &error);
     must(timeline_append(t, ids, TOKENS, logits, NULL, &error), &error);
@@ -103,20 +108,21 @@ static void restore(struct engine *e, const struct blob *rows, const struct blob
     must(restore_finish(&r, out, &error), &error);
 }
 
-/* A timeline goes on, is rewound to a mark, and another comes back from bytes: all with the same bits. */
-static void comes_back(void)
+/* A timeline goes on, is rewound to a mark, and another comes back from bytes: all with the same bits. The mark comes
+ * after the save, which rounds the timeline's own state where it is kept as f16. */
+static void comes_back(enum engine_dtype dtype)
 {
     struct error error;
-    struct engine *e = open_engine(7);
+    struct engine *e = open_engine(7, dtype);
     struct timeline *t, *again;
     struct blob rows, snapshot;
     float want[VOCAB];
     size_t reused;
     must(timeline_create(&t, e, &error), &error);
     must(timeline_append(t, ids, SAVED, NULL, NULL, &error), &error);
-    must(timeline_mark(t, 1, &error), &error);
     must(timeline_save_rows(t, 0, SAVED, &rows, &error), &error);
     must(timeline_save_snapshot(t, &snapshot, &error), &error);
+    must(timeline_mark(t, 1, &error), &error);
     assert_true(rows.size >= SAVED * engine_info(e)->row_bytes);
     must(timeline_append(t, ids + SAVED, TOKENS - SAVED, NULL, NULL, &error), &error);
     memcpy(want, timeline_logits(t), sizeof want);
@@ -145,14 +151,15 @@ static void one_preset(size_t preset)
     must(test_model_write(path, &model, &error), &error);
     while (n_mla < 4 && s->mla[n_mla]) n_mla++;
 
-    struct engine *e = open_engine(16);
+    struct engine *e = open_engine(16, ENGINE_F32);
     assert_int_equal(engine_info(e)->n_mla, n_mla);
     assert_int_equal(engine_info(e)->n_kda, s->n_layer - n_mla);
     assert_int_equal(engine_info(e)->row_bytes, n_mla * (s->kv_lora + s->rope) * 4);
     assert_int_equal(engine_info(e)->state_bytes, (s->n_layer - n_mla) * s->n_head * s->kda * (s->kda + 9) * 4);
     engine_close(&e);
     batches(preset);
-    comes_back();
+    comes_back(ENGINE_F32);
+    comes_back(ENGINE_F16);
     unlink(path);
 }
 
