@@ -18,6 +18,7 @@
  * all-mla    3 (all)               128    5     -    32   16   24  64      7 top 1   40   512    0      no state but rows; compressed queries; no shared
  * all-kda    3 (none)              80     5     120  -    -    -   -       none      -    512    3      no rows; dense
  * mla-first  3 (1)                 64     1     104  16   16   16  32      4 unused  32   512    3      one head; dense, though experts are told
+ * wide       1 (none)              64     1     248  -    -    -   -       none      -    512    1      heads too wide for small GPUs
  */
 /* clang-format on */
 struct test_model {

@@ -165,6 +165,8 @@ static void wrong_values(void **state)
     (void)state;
     refused(&(struct change){.text_key = "general.architecture", .text = "llama"},
             "Architecture llama is not supported: lectern runs kimi-linear");
+    refused(&(struct change){.text_key = "general.architecture", .text = "deepseek2"},
+            "Architecture deepseek2 is not supported: lectern runs kimi-linear");
     refused(&(struct change){.number_key = "kimi-linear.block_count", .number = 5}, "4 entries for 5 layers");
     refused(&(struct change){.number_key = "kimi-linear.block_count", .number = 0}, "block_count is 0");
     refused(&(struct change){.number_key = "kimi-linear.kda.head_dim", .number = 60}, "multiples of 8");

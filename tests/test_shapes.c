@@ -169,9 +169,32 @@ static void all_presets(void **state)
     for (size_t i = 0; i < PRESETS; i++) one_preset(i);
 }
 
+/* Runs, or is refused with the reason: a GPU's shared memory may be too small. */
+static void wide_heads(void **state)
+{
+    (void)state;
+    struct error error;
+    struct engine *e;
+    const struct test_model model = {.preset = "wide", .seed = 3};
+    const struct engine_params params = {.model = path, .device = test_device, .context = 600, .batch = 64};
+    must(test_model_write(path, &model, &error), &error);
+    int rc = engine_open(&e, &params, &error);
+    if (rc && !on_cpu()) {
+        assert_int_equal(rc, ERROR_MODEL);
+        assert_non_null(strstr(error.text, "KDA heads of 248 need more shared memory"));
+        return;
+    }
+    must(rc, &error);
+    engine_close(&e);
+    static float one[TOKENS * VOCAB], whole[TOKENS * VOCAB];
+    evaluate(1, one);
+    evaluate(64, whole);
+    agree("at once and by 1", "wide", whole, one, on_cpu() ? 0 : limit_here());
+}
+
 static int group(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(all_presets)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(all_presets), cmocka_unit_test(wide_heads)};
     return cmocka_run_group_tests_name(test_device, tests, NULL, NULL);
 }
 
