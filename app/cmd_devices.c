@@ -8,6 +8,7 @@
 #include "app/commands.h"
 #include "app/console.h"
 #include "app/json.h"
+#include "app/memory_plan.h"
 #include "app/options.h"
 #include "app/paths.h"
 #include "app/progress.h"
@@ -30,7 +31,7 @@ static const struct option devices_table[] = {
 static const struct command_usage devices_usage = {
     .name = "devices",
     .arguments = "[--used]",
-    .about = "Lists the devices with what each can do; with -m, also the memory that model needs on each.",
+    .about = "Lists the devices with what each can do and the memory that the model needs on each.",
     .options = devices_table,
 };
 
@@ -39,21 +40,6 @@ static void print_safe(const char *before, const char *text, const char *after)
     char safe[SANITIZE_ROOM(256)];
     sanitize_line(text, safe, sizeof safe);
     printf("%s%s%s", before, safe, after);
-}
-
-/* "weights 46.7 MiB, rows 64 MiB for 65,536 tokens, ...: fits" */
-static void print_plan(const struct engine_plan *p)
-{
-    char weights[32], rows[32], state[32], work[32], context[32], fits[32];
-    printf("            weights %s, rows %s for %s tokens, state %s, buffers %s: ", format_bytes(p->weights, weights),
-           format_bytes(p->rows, rows), format_count(p->context, context), format_bytes(p->state, state),
-           format_bytes(p->workspace, work));
-    if (p->fits)
-        printf("fits\n");
-    else if (p->context_fits)
-        printf("does not fit; %s tokens would\n", format_count(p->context_fits, fits));
-    else
-        printf("does not fit, not even the weights\n");
 }
 
 static void describe_plan(const struct engine_plan *p, struct json *j)
@@ -86,13 +72,13 @@ static void describe_device(const struct engine_device *d, const struct engine_p
 
 static void print_device(const struct engine_device *d, const struct engine_plan *plan)
 {
-    char memory[32], left[32];
+    char memory[32], left[32], line[MEMORY_PLAN_ROOM];
     printf("%-10s  ", d->id);
     print_safe("", d->name, "");
     printf("%s, %s (%s free)\n", d->is_software ? " [software]" : "", format_bytes(d->memory, memory),
            format_bytes(d->memory_free, left));
     if (d->note[0]) print_safe(d->is_usable ? "            " : "            not usable: ", d->note, "\n");
-    if (plan) print_plan(plan);
+    if (plan) printf("            %s\n", memory_plan_describe(plan, line));
 }
 
 static int list_devices(const struct settings *s, bool as_json, struct error *error)
@@ -101,12 +87,16 @@ static int list_devices(const struct settings *s, bool as_json, struct error *er
     size_t count = 0;
     int rc = engine_devices(list, DEVICES_MOST, &count, error);
     struct json j = {0};
+    char *model = NULL;
+    bool has_model = !paths_model(s->model, &model, s->model ? error : NULL);
+    if (!rc && s->model && !has_model) rc = error->code;
     if (!rc && as_json) json_open(&j, NULL, '[');
     for (size_t i = 0; !rc && i < count; i++) {
         struct engine_plan plan;
         struct engine_params params = settings_engine(s);
         params.device = list[i].id;
-        bool planned = s->model && list[i].is_usable;
+        params.model = model;
+        bool planned = has_model && list[i].is_usable;
         if (planned) rc = engine_plan(&plan, &params, error);
         if (rc) break;
         if (as_json)
@@ -119,6 +109,7 @@ static int list_devices(const struct settings *s, bool as_json, struct error *er
         json_send(&j);
     }
     json_free(&j);
+    free(model);
     return rc;
 }
 

@@ -135,6 +135,7 @@ static void print_usage(struct store *store)
     struct error error;
     char file[32], rows[32], snapshots[32], text[32];
     if (store_usage(store, &u, &error)) return;
+    fflush(stdout); /* the table stands before its summary where both go to one place */
     console_say("%llu sessions, %llu documents; on disk %s: rows %s, snapshots %s, text %s",
                 (unsigned long long)u.n_sessions, (unsigned long long)u.n_documents, format_bytes(u.file_bytes, file),
                 format_bytes(u.rows_bytes, rows), format_bytes(u.snapshot_bytes, snapshots),

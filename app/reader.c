@@ -4,6 +4,8 @@
  */
 #include "app/reader.h"
 
+#include "app/memory_plan.h"
+
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +115,14 @@ static int open_session(struct reader *r, struct error *error)
     return rc;
 }
 
+/* With -v. What keeps a plan from being made is told by the loading itself. */
+static void detail_plan(const struct engine_params *params)
+{
+    struct engine_plan plan;
+    char line[MEMORY_PLAN_ROOM];
+    if (!engine_plan(&plan, params, NULL)) console_detail("Memory: %s.", memory_plan_describe(&plan, line));
+}
+
 int reader_open(struct reader *r, const struct settings *settings, const struct reader_params *params,
                 struct error *error)
 {
@@ -131,6 +141,7 @@ int reader_open(struct reader *r, const struct settings *settings, const struct 
         .store_max = settings->store_max,
     };
     worker.engine.model = r->model;
+    detail_plan(&worker.engine);
     rc = worker_start(&r->worker, &worker, error);
     if (!rc) rc = open_session(r, error);
     return rc ? rc : reader_wait(r, EVENT_RESUMED, NULL, NULL, error);

@@ -258,9 +258,9 @@ static void keep_within_limit(struct worker *w)
         worker_note(w, error.code, "Old states could not be removed: %.400s", error.text);
     else if (lost)
         worker_note(w, ERROR_NONE,
-                    "%zu sessions lost their last stored state to make room (--store-max); they will be "
-                    "read again when opened.",
-                    lost);
+                    "Room was made for new states (--store-max): %zu session%s lost the last one and will be read "
+                    "again when opened.",
+                    lost, lost == 1 ? "" : "s");
 }
 
 /* Waits for the queue; what it learns it tells. true: all is on disk. */

@@ -131,6 +131,19 @@ static double gib(uint64_t bytes)
     return (double)bytes / (1024.0 * 1024.0 * 1024.0);
 }
 
+/* The tokens that would fit with q8_0 rows where that is more than fits now, else 0. */
+static uint32_t tokens_with_q8_0(const struct opening *o)
+{
+    const struct engine_plan *p = &o->plan;
+    const struct shape *s = &o->model->shape;
+    uint64_t fixed = p->state + p->workspace + (o->device.is_cpu ? 0 : p->weights);
+    uint32_t row, most = p->context;
+    if (o->params->rows_dtype == ENGINE_Q8_0 || row_bytes(s, ENGINE_Q8_0, &row, NULL) || fixed >= p->available)
+        return 0;
+    uint32_t tokens = tokens_within(s, row, p->available - fixed, most);
+    return tokens > p->context_fits ? tokens : 0;
+}
+
 /* The context to open with; refuses what does not fit. Nothing asked: the model's own, or what there is room for. */
 static int settle_context(const struct opening *o, uint32_t *context, struct error *error)
 {
@@ -143,10 +156,14 @@ static int settle_context(const struct opening *o, uint32_t *context, struct err
                          "The model does not fit on %s: %.2f GiB are needed, %.2f GiB are free; a smaller type of the "
                          "model or --device cpu may fit.",
                          o->device.info.name, gib(need), gib(p->available));
-    if (o->params->context)
+    if (o->params->context) {
+        char more[64] = "";
+        const uint32_t small_rows = tokens_with_q8_0(o);
+        if (small_rows) snprintf(more, sizeof more, ", %u with --kv-dtype q8_0", small_rows);
         return error_set(error, ERROR_FIT,
-                         "A context of %u tokens needs %.2f GiB on %s, %.2f GiB are free; %u tokens would fit.",
-                         p->context, gib(need), o->device.info.name, gib(p->available), p->context_fits);
+                         "A context of %u tokens needs %.2f GiB on %s, %.2f GiB are free; %u tokens would fit%s.",
+                         p->context, gib(need), o->device.info.name, gib(p->available), p->context_fits, more);
+    }
     *context = p->context_fits;
     return 0;
 }
