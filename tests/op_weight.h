@@ -14,8 +14,9 @@ struct check_weight {
 };
 
 /* The formats that both backends have. */
-static const char *const check_formats[] = {"F32",  "F16",  "BF16",   "Q8_0",   "Q6_K", "Q4_K", "Q5_0", "Q5_K",
-                                            "Q3_K", "Q2_K", "IQ4_NL", "IQ4_XS", "Q4_0", "Q4_1", "Q5_1", "MXFP4"};
+static const char *const check_formats[] = {"F32",  "F16",  "BF16", "Q8_0",  "Q6_K",   "Q4_K",
+                                            "Q5_0", "Q5_K", "Q3_K", "Q2_K",  "IQ4_NL", "IQ4_XS",
+                                            "Q4_0", "Q4_1", "Q5_1", "MXFP4", "TQ1_0",  "TQ2_0"};
 enum { CHECK_FORMATS = sizeof check_formats / sizeof *check_formats };
 
 static inline struct check_weight check_weight(struct check *c, const char *format, uint32_t n_in, uint32_t n_out,

@@ -4,7 +4,7 @@
  * of every group of eight blocks of a row, first the small fields of all eight (scales), then their bodies. A row
  * starts on a multiple of 16 bytes, and so does a group (of MXFP4: of 8), which is as long as its eight blocks. The
  * last group of a row may have fewer bodies, but room for all eight small fields. shaders/dequant_*.glsl read this. The
- * blocks of Q4_K, Q5_K, IQ4_XS and IQ1_M stay as they are: their lengths are multiples of 8 or 16.
+ * blocks of Q4_K, Q5_K and IQ4_XS stay as they are: their lengths are multiples of 8 or 16.
  */
 #include "engine/gpu/gpu.h"
 
@@ -36,12 +36,6 @@ static const struct packing packings[] = {
     {QUANT_Q6_K, {{208, 2}, {0, 208}}, 2},          /* scale; low bits, high bits, scales of 16 */
     {QUANT_TQ1_0, {{52, 2}, {0, 52}}, 2},           /* scale; trits */
     {QUANT_TQ2_0, {{64, 2}, {0, 64}}, 2},           /* scale; bits */
-    {QUANT_IQ1_S, {{0, 2}, {2, 48}}, 2},            /* scale; all else, here and below */
-    {QUANT_IQ2_XXS, {{0, 2}, {2, 64}}, 2},
-    {QUANT_IQ2_XS, {{0, 2}, {2, 72}}, 2},
-    {QUANT_IQ2_S, {{0, 2}, {2, 80}}, 2},
-    {QUANT_IQ3_XXS, {{0, 2}, {2, 96}}, 2},
-    {QUANT_IQ3_S, {{0, 2}, {2, 108}}, 2},
 };
 
 static const struct packing *packing_of(const struct quant_format *format)
