@@ -132,10 +132,9 @@ static double gib(uint64_t bytes)
 }
 
 /* The tokens that would fit with q8_0 rows where that is more than fits now, else 0. */
-static uint32_t tokens_with_q8_0(const struct opening *o)
+static uint32_t tokens_with_q8_0(const struct opening *o, const struct shape *s)
 {
     const struct engine_plan *p = &o->plan;
-    const struct shape *s = &o->model->shape;
     uint64_t fixed = p->state + p->workspace + (o->device.is_cpu ? 0 : p->weights);
     uint32_t row, most = p->context;
     if (o->params->rows_dtype == ENGINE_Q8_0 || row_bytes(s, ENGINE_Q8_0, &row, NULL) || fixed >= p->available)
@@ -145,7 +144,7 @@ static uint32_t tokens_with_q8_0(const struct opening *o)
 }
 
 /* The context to open with; refuses what does not fit. Nothing asked: the model's own, or what there is room for. */
-static int settle_context(const struct opening *o, uint32_t *context, struct error *error)
+static int settle_context(const struct opening *o, const struct shape *s, uint32_t *context, struct error *error)
 {
     const struct engine_plan *p = &o->plan;
     *context = p->context;
@@ -158,7 +157,7 @@ static int settle_context(const struct opening *o, uint32_t *context, struct err
                          o->device.info.name, gib(need), gib(p->available));
     if (o->params->context) {
         char more[64] = "";
-        const uint32_t small_rows = tokens_with_q8_0(o);
+        const uint32_t small_rows = tokens_with_q8_0(o, s);
         if (small_rows) snprintf(more, sizeof more, ", %u with --kv-dtype q8_0", small_rows);
         return error_set(error, ERROR_FIT,
                          "A context of %u tokens needs %.2f GiB on %s, %.2f GiB are free; %u tokens would fit%s.",
@@ -248,7 +247,7 @@ static int engine_build(struct engine *e, struct opening *o, struct error *error
     e->row_bytes = o->row_bytes;
     e->kda_bytes = (size_t)kda_bytes(&e->model->shape);
     e->history_bytes = (size_t)history_bytes(&e->model->shape);
-    if ((rc = settle_context(o, &context, error)) || (rc = open_tokenizer(e, error)) ||
+    if ((rc = settle_context(o, &e->model->shape, &context, error)) || (rc = open_tokenizer(e, error)) ||
         (rc = device_open(&e->backend, &o->device, o->params, error)))
         return rc;
     fill_info(e, o, context);
