@@ -162,13 +162,26 @@ static void experts(struct check *c, const struct experts_case *k)
 static void test_experts(void **state)
 {
     static const struct experts_case cases[] = {
-        {"F32", "F32", "F32", 1, 33, 7, 5, 2, false},        {"F32", "F32", "F32", 20, 33, 7, 5, 2, false},
-        {"F32", NULL, "F32", 3, 33, 7, 5, 2, false},         {"F32", NULL, "F32", 20, 33, 7, 5, 2, false},
-        {"Q8_0", "Q8_0", "Q8_0", 1, 160, 96, 8, 2, false},   {"Q8_0", "Q8_0", "Q8_0", 8, 160, 96, 8, 2, true},
-        {"Q8_0", "Q8_0", "Q8_0", 9, 160, 96, 8, 2, true},    {"Q8_0", NULL, "Q8_0", 100, 160, 96, 8, 3, false},
-        {"Q4_K", "Q4_K", "Q6_K", 1, 256, 256, 64, 8, false}, {"Q4_K", "Q4_K", "Q6_K", 70, 256, 256, 64, 8, false},
-        {"Q4_K", "Q6_K", "Q4_K", 2, 512, 256, 8, 2, false},  {"Q4_K", "Q4_K", "Q4_K", 130, 512, 256, 8, 2, true},
-        {"Q5_0", "Q5_0", "F16", 5, 96, 65, 9, 3, false},     {"BF16", "BF16", "BF16", 17, 65, 33, 3, 3, false},
+        {"F32", "F32", "F32", 1, 33, 7, 5, 2, false},
+        {"F32", "F32", "F32", 20, 33, 7, 5, 2, false},
+        {"F32", NULL, "F32", 3, 33, 7, 5, 2, false},
+        {"F32", NULL, "F32", 20, 33, 7, 5, 2, false},
+        {"Q8_0", "Q8_0", "Q8_0", 1, 160, 96, 8, 2, false},
+        {"Q8_0", "Q8_0", "Q8_0", 8, 160, 96, 8, 2, true},
+        {"Q8_0", "Q8_0", "Q8_0", 9, 160, 96, 8, 2, true},
+        {"Q8_0", NULL, "Q8_0", 100, 160, 96, 8, 3, false},
+        {"Q4_K", "Q4_K", "Q6_K", 1, 256, 256, 64, 8, false},
+        {"Q4_K", "Q4_K", "Q6_K", 70, 256, 256, 64, 8, false},
+        {"Q4_K", "Q6_K", "Q4_K", 2, 512, 256, 8, 2, false},
+        {"Q4_K", "Q4_K", "Q4_K", 130, 512, 256, 8, 2, true},
+        {"Q5_0", "Q5_0", "F16", 5, 96, 65, 9, 3, false},
+        {"BF16", "BF16", "BF16", 17, 65, 33, 3, 3, false},
+        {"Q3_K", "Q3_K", "Q5_K", 3, 256, 256, 8, 2, false},
+        {"Q2_K", "Q2_K", "Q3_K", 20, 256, 256, 8, 2, false},
+        {"MXFP4", "MXFP4", "MXFP4", 3, 96, 64, 8, 2, false},
+        {"MXFP4", "MXFP4", "Q5_1", 20, 96, 64, 8, 2, false},
+        {"IQ4_XS", "IQ4_XS", "IQ4_NL", 3, 256, 256, 8, 2, false},
+        {"Q5_K", "Q4_0", "Q4_1", 20, 256, 96, 8, 2, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) experts(*state, &cases[i]);
 }
