@@ -78,10 +78,10 @@ int worker_push_turn(struct worker *w, struct error *error)
     return 0;
 }
 
-static int add_stored_turn(struct worker *w, const struct store_turn *t, bool same_model, struct error *error)
+static int add_stored_turn(struct worker *w, const struct store_turn *t, struct error *error)
 {
     int rc;
-    if (same_model && t->n_ids)
+    if (w->is_linked && t->n_ids)
         rc = token_list_append(&w->prompt, t->ids, t->n_ids, error);
     else if (t->role == STORE_USER)
         rc = prompt_question(w->engine, t->text, t->text_len, !w->n_turns, &w->prompt, error);
@@ -90,7 +90,7 @@ static int add_stored_turn(struct worker *w, const struct store_turn *t, bool sa
     return rc ? rc : worker_push_turn(w, error);
 }
 
-/* Token ids are good for the model that made them; another one takes the words. */
+/* Token ids are good for the model file that made them; another one takes the words. */
 static int add_stored_turns(struct worker *w, struct error *error)
 {
     struct store_session_list sessions = {0};
@@ -100,13 +100,13 @@ static int add_stored_turns(struct worker *w, struct error *error)
     const struct store_session *s = sessions.items;
     const struct engine_info *info = engine_info(w->engine);
     w->is_linked = sessions.count && !memcmp(s->model, info->state_key, STORE_KEY);
-    bool same_model = w->is_linked || (sessions.count && s->model_name && !strcmp(s->model_name, info->model_name));
+    bool same_name = sessions.count && s->model_name && !strcmp(s->model_name, info->model_name);
     if (sessions.count && s->n_tokens && !w->is_linked)
         worker_note(w, ERROR_NONE, "This session was last used with %s%.120s; it is read again.",
-                    same_model ? "another file or other types of state of " : "",
+                    same_name ? "another file or other types of state of " : "",
                     s->model_name ? s->model_name : "another model");
     if (!w->params.one_shot) rc = store_turns(w->params.store, w->session, &turns, error);
-    for (size_t i = 0; !rc && i < turns.count; i++) rc = add_stored_turn(w, &turns.items[i], same_model, error);
+    for (size_t i = 0; !rc && i < turns.count; i++) rc = add_stored_turn(w, &turns.items[i], error);
     store_turn_list_free(&turns);
     store_session_list_free(&sessions);
     return rc;
