@@ -173,12 +173,12 @@ says 'cannot be written'
 
 # ---- signals, while reading: what is whole is kept
 i=0
-while [ $i -lt 60 ]; do
+while [ $i -lt 200 ]; do
     i=$((i + 1))
     echo "Sentence number $i of a text that is long enough to be interrupted while it is read."
 done >"$dir/long.txt"
 for case in INT:130 TERM:143; do
-    env --default-signal=INT "$LECTERN" ingest "$dir/long.txt" -m "$dir/tiny.gguf" --batch 16 --threads 1 \
+    env --default-signal=INT "$LECTERN" ingest "$dir/long.txt" -m "$dir/tiny.gguf" --batch 16 --threads 1 --ctx 16384 \
         --data-dir "$dir/stop-$case" >/dev/null 2>"$dir/err" &
     pid=$!
     tries=0
@@ -192,7 +192,7 @@ for case in INT:130 TERM:143; do
     [ $code = "${case#*:}" ] || fail "signal ${case%:*}: exit $code"
     says '^Stopped after [0-9,]* of [0-9,]* tokens; what was read is kept'
     run 0 sessions check --data-dir "$dir/stop-$case"
-    run 0 ingest "$dir/long.txt" -m "$dir/tiny.gguf" --batch 16 --data-dir "$dir/stop-$case"
+    run 0 ingest "$dir/long.txt" -m "$dir/tiny.gguf" --ctx 16384 --data-dir "$dir/stop-$case"
     says 'kept as session'
 done
 exit $bad

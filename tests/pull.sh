@@ -114,7 +114,9 @@ start 150k || fail "nginx: $(cat "$dir/nginx.err")"
 "$LECTERN" pull "http://127.0.0.1:$port/m.gguf" --chunk 64K --connections 2 --retries 0 >"$dir/out" 2>"$dir/err" &
 pid=$!
 sleep 1.2
-kill -9 $(ps -o pid= --ppid "$(cat "$dir/nginx.pid")") "$(cat "$dir/nginx.pid")" 2>/dev/null
+master=$(cat "$dir/nginx.pid")
+kill -STOP "$master" # or it would replace the workers before it is killed itself
+kill -9 $(ps -o pid= --ppid "$master") "$master" 2>/dev/null
 rm -f "$dir/nginx.pid"
 wait $pid
 code=$?
