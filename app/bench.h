@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the two measurements of lectern bench share.
+ * What the measurements of lectern bench share.
  */
 #ifndef LECTERN_APP_BENCH_H
 #define LECTERN_APP_BENCH_H
 
+#include "app/json.h"
 #include "app/options.h"
 
 double bench_clock(void); /* monotonic seconds */
@@ -14,6 +15,16 @@ int bench_ids(const struct engine *, size_t count, uint32_t **ids, struct error 
 
 /* For eval_hooks.progress: ctx is what is being done, a string. Stops at a signal. */
 bool bench_progress(void *what, size_t done, size_t total);
+
+enum { BENCH_TIMINGS = 64 };
+struct bench_profile { /* of a stretch of evaluation */
+    double seconds;    /* in all, by the wall */
+    struct engine_timing timings[BENCH_TIMINGS];
+    size_t count;
+};
+/* A line for each operation: time, share, and how near to the device's peaks. */
+void bench_profile_print(const struct bench_profile *, const struct engine_peaks *);
+void bench_profile_json(struct json *, const char *key, const struct bench_profile *);
 
 struct bench_resume_options {
     uint32_t tokens;

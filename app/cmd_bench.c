@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * lectern bench: tokens a second, reading and answering, at several depths. The tokens are seeded and ordinary; the
- * text before a depth is read untimed. With --resume: bench_resume.c.
+ * text before a depth is read untimed. With --profile each operation's share is told as well (bench_profile.c). With
+ * --resume: bench_resume.c.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@
 #define DEPTHS_MOST 32
 
 struct bench_options {
-    bool json, resume, cold;
+    bool json, profile, resume, cold;
     const char *depths;
     uint32_t prefill, decode, tokens;
 };
@@ -31,6 +32,7 @@ static const struct option bench_table[] = {
     {"depth", 'd', OPTION_TEXT, "N,N...", "0,4096", "tokens before what is measured", AT(depths)},
     {"prefill", 0, OPTION_UINT, "N", "512", "tokens read at each depth", AT(prefill), .most = 1u << 20},
     {"decode", 0, OPTION_UINT, "N", "64", "tokens generated at each depth", AT(decode), .most = 1u << 20},
+    {"profile", 0, OPTION_FLAG, NULL, NULL, "what each operation took, on the device's clock", AT(profile)},
     {"resume", 0, OPTION_FLAG, NULL, NULL, "measure saving and coming back instead", AT(resume)},
     {"tokens", 0, OPTION_UINT, "N", "4096", "--resume: tokens read, saved and taken back", AT(tokens),
      .most = 1u << 24},
@@ -41,7 +43,7 @@ static const struct option bench_table[] = {
 
 static const struct command_usage bench_usage = {
     .name = "bench",
-    .arguments = "[--depth N,N] [--prefill N] [--decode N] | --resume [--tokens N] [--cold]",
+    .arguments = "[--depth N,N] [--prefill N] [--decode N] [--profile] | --resume [--tokens N] [--cold]",
     .about = "Measures reading (prefill) and answering (decode) at several depths on one device, or with --resume\n"
              "what coming back to a stored state costs, against reading it again.",
     .options = bench_table,
@@ -49,7 +51,7 @@ static const struct command_usage bench_usage = {
 
 struct bench_row {
     uint32_t depth;
-    double prefill_seconds, decode_seconds;
+    struct bench_profile prefill, decode;
 };
 
 struct bench {
@@ -59,6 +61,7 @@ struct bench {
     uint32_t *ids; /* enough for the deepest measurement */
     struct bench_row rows[DEPTHS_MOST];
     size_t n_rows, most;
+    struct engine_peaks peaks; /* --profile */
 };
 
 double bench_clock(void)
@@ -130,14 +133,23 @@ static int advance(struct bench *b, size_t to, bool single, char *what, double *
     return rc;
 }
 
+/* As advance, each operation timed. */
+static int profile(struct bench *b, size_t to, bool single, char *what, struct bench_profile *out, struct error *error)
+{
+    int rc = b->options->profile ? engine_profile_start(b->engine, &b->peaks, error) : 0;
+    if (!rc) rc = advance(b, to, single, what, &out->seconds, error);
+    if (!rc && b->options->profile) out->count = engine_profile_read(b->engine, out->timings, BENCH_TIMINGS);
+    return rc;
+}
+
 static int measure(struct bench *b, struct bench_row *row, struct error *error)
 {
     char filling[] = "Filling", reading[] = "Prefill", answering[] = "Decode";
     if (timeline_length(b->timeline) > row->depth) timeline_clear(b->timeline);
     int rc = advance(b, row->depth, false, filling, NULL, error);
     size_t read_to = row->depth + (size_t)b->options->prefill;
-    if (!rc) rc = advance(b, read_to, false, reading, &row->prefill_seconds, error);
-    if (!rc) rc = advance(b, read_to + b->options->decode, true, answering, &row->decode_seconds, error);
+    if (!rc) rc = profile(b, read_to, false, reading, &row->prefill, error);
+    if (!rc) rc = profile(b, read_to + b->options->decode, true, answering, &row->decode, error);
     progress_clear();
     return rc;
 }
@@ -167,8 +179,14 @@ static void print_table(const struct bench *b)
     printf("%10s  %14s  %14s\n", "depth", "prefill tok/s", "decode tok/s");
     for (size_t i = 0; i < b->n_rows; i++)
         printf("%10s  %14.1f  %14.1f\n", format_count(b->rows[i].depth, depth),
-               rate(b->options->prefill, b->rows[i].prefill_seconds),
-               rate(b->options->decode, b->rows[i].decode_seconds));
+               rate(b->options->prefill, b->rows[i].prefill.seconds),
+               rate(b->options->decode, b->rows[i].decode.seconds));
+    for (size_t i = 0; b->options->profile && i < b->n_rows; i++) {
+        printf("\nprefill at %s\n", format_count(b->rows[i].depth, depth));
+        bench_profile_print(&b->rows[i].prefill, &b->peaks);
+        printf("\ndecode at %s\n", format_count(b->rows[i].depth, depth));
+        bench_profile_print(&b->rows[i].decode, &b->peaks);
+    }
 }
 
 static void print_json(const struct bench *b)
@@ -184,15 +202,20 @@ static void print_json(const struct bench *b)
     json_uint(&j, "prefill", b->options->prefill);
     json_uint(&j, "decode", b->options->decode);
     json_uint(&j, "validation_messages", info->validation_messages);
+    if (b->options->profile) json_real(&j, "copy_bytes_per_second", b->peaks.bytes_per_second);
     json_open(&j, "rows", '[');
     for (size_t i = 0; i < b->n_rows; i++) {
         const struct bench_row *row = &b->rows[i];
         json_open(&j, NULL, '{');
         json_uint(&j, "depth", row->depth);
-        json_real(&j, "prefill_seconds", row->prefill_seconds);
-        json_real(&j, "prefill_tokens_per_second", rate(b->options->prefill, row->prefill_seconds));
-        json_real(&j, "decode_seconds", row->decode_seconds);
-        json_real(&j, "decode_tokens_per_second", rate(b->options->decode, row->decode_seconds));
+        json_real(&j, "prefill_seconds", row->prefill.seconds);
+        json_real(&j, "prefill_tokens_per_second", rate(b->options->prefill, row->prefill.seconds));
+        json_real(&j, "decode_seconds", row->decode.seconds);
+        json_real(&j, "decode_tokens_per_second", rate(b->options->decode, row->decode.seconds));
+        if (b->options->profile) {
+            bench_profile_json(&j, "prefill_profile", &row->prefill);
+            bench_profile_json(&j, "decode_profile", &row->decode);
+        }
         json_close(&j, '}');
     }
     json_close(&j, ']');

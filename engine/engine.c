@@ -291,6 +291,18 @@ const struct engine_info *engine_info(const struct engine *engine)
     return &engine->info;
 }
 
+int engine_profile_start(struct engine *e, struct engine_peaks *peaks, struct error *error)
+{
+    if (!e->backend->ops->profile_start)
+        return error_set(error, ERROR_FIT, "%s has no clock of its own to time operations by.", e->info.device_name);
+    return e->backend->ops->profile_start(e->backend, peaks, error);
+}
+
+size_t engine_profile_read(struct engine *e, struct engine_timing *out, size_t cap)
+{
+    return e->backend->ops->profile_read ? e->backend->ops->profile_read(e->backend, out, cap) : 0;
+}
+
 const struct tokenizer *engine_tokenizer(const struct engine *engine)
 {
     return engine->tokenizer;

@@ -94,6 +94,22 @@ int engine_open(struct engine **out, const struct engine_params *params, struct 
 void engine_close(struct engine **engine); /* all its timelines must be gone */
 const struct engine_info *engine_info(const struct engine *);
 
+/* ------------------------------------------------------------------------------------------------ profiles */
+
+struct engine_timing { /* all runs of one operation */
+    char label[32];
+    double seconds, bytes, flops; /* bytes: memory that had to move */
+    uint64_t count;
+};
+struct engine_peaks { /* what the device can do, measured; 0 = unknown */
+    double bytes_per_second; /* a copy, read and written bytes both counted */
+};
+/* Times every operation on the device's own clock from now on, those so far forgotten; timing keeps operations from
+ * overlapping, so that sums are for comparing parts. ERROR_FIT when the device (the cpu, say) has no such clock. */
+int engine_profile_start(struct engine *, struct engine_peaks *, struct error *error);
+/* At most cap sums, the longest first; their number. */
+size_t engine_profile_read(struct engine *, struct engine_timing *out, size_t cap);
+
 /* ------------------------------------------------------------------------------------------------- tokens */
 
 struct token_list {

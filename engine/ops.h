@@ -164,6 +164,10 @@ struct backend_ops {
     void (*mla_attend)(struct backend *, const struct mla_attend *);
     void (*moe_route)(struct backend *, const struct moe_route *);
     void (*moe_experts)(struct backend *, const struct moe_experts *);
+
+    /* As engine_profile_start and engine_profile_read. NULL: there is no clock on the device. */
+    int (*profile_start)(struct backend *, struct engine_peaks *, struct error *);
+    size_t (*profile_read)(struct backend *, struct engine_timing *out, size_t cap);
 };
 
 struct backend {

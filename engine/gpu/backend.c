@@ -97,6 +97,8 @@ static const struct backend_ops gpu_ops = {
     .mla_attend = gpu_mla_attend,
     .moe_route = gpu_moe_route,
     .moe_experts = gpu_moe_experts,
+    .profile_start = gpu_profile_start,
+    .profile_read = gpu_profile_read,
 };
 
 /* ----------------------------------------------------------------------------------------------------- opening */

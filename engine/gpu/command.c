@@ -233,6 +233,16 @@ static bool recording(struct gpu *gpu)
     return gpu->recorder.recording;
 }
 
+static double dispatch_bytes(const struct gpu_dispatch *d)
+{
+    double sum = d->bytes;
+    for (uint32_t i = 0; d->bytes <= 0 && i < GPU_RANGES; i++) {
+        if (d->reads[i].bytes < GPU_ANYWHERE.bytes) sum += (double)d->reads[i].bytes;
+        if (d->writes[i].bytes < GPU_ANYWHERE.bytes) sum += (double)d->writes[i].bytes;
+    }
+    return sum;
+}
+
 void gpu_dispatch(struct gpu *gpu, const struct gpu_dispatch *d)
 {
     struct gpu_recorder *rec = &gpu->recorder;
@@ -258,7 +268,7 @@ void gpu_dispatch(struct gpu *gpu, const struct gpu_dispatch *d)
         gpu->vk.CmdDispatch(commands, d->groups[0] ? d->groups[0] : 1, d->groups[1] ? d->groups[1] : 1,
                             d->groups[2] ? d->groups[2] : 1);
     rec->dispatches++;
-    gpu_profile_mark(gpu, commands, d->label);
+    gpu_profile_mark(gpu, commands, d->label, dispatch_bytes(d), d->flops);
 }
 
 void gpu_fill(struct gpu *gpu, uint64_t dst, uint32_t word, size_t bytes)
@@ -274,7 +284,7 @@ void gpu_fill(struct gpu *gpu, uint64_t dst, uint32_t word, size_t bytes)
     touch(gpu, none, writes);
     VkCommandBuffer commands = gpu->recorder.buffers[gpu->recorder.current];
     gpu->vk.CmdFillBuffer(commands, buffer, offset, bytes, word);
-    gpu_profile_mark(gpu, commands, "fill");
+    gpu_profile_mark(gpu, commands, "fill", (double)bytes, 0);
 }
 
 void gpu_copy(struct gpu *gpu, uint64_t dst, uint64_t src, size_t bytes)
@@ -290,5 +300,5 @@ void gpu_copy(struct gpu *gpu, uint64_t dst, uint64_t src, size_t bytes)
     touch(gpu, reads, writes);
     VkCommandBuffer commands = gpu->recorder.buffers[gpu->recorder.current];
     gpu->vk.CmdCopyBuffer(commands, from, to, 1, &region);
-    gpu_profile_mark(gpu, commands, "copy");
+    gpu_profile_mark(gpu, commands, "copy", 2.0 * (double)bytes, 0);
 }

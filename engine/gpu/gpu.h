@@ -70,6 +70,7 @@ struct gpu_dispatch {
     uint32_t groups[3];    /* workgroups; 0 counts as 1 */
     uint64_t indirect;     /* address of three u32 in place of groups, or 0; list it in reads too */
     struct gpu_range reads[GPU_RANGES], writes[GPU_RANGES]; /* bytes 0 = unused; what is read and written: in both */
+    double bytes, flops; /* for profiles: memory that has to move (0 = all of the ranges), operations */
 };
 
 struct gpu_recorder {

@@ -64,6 +64,7 @@ static void matvec(struct gpu *gpu, uint64_t x, const struct matmul_job *job, ui
                           .reads = {gpu_floats(x, (uint64_t)n * w->n_in), gpu_weight_range(w),
                                     job->add ? y : (struct gpu_range){0}},
                           .writes = {y},
+                          .flops = 2.0 * n * w->n_in * w->n_out,
                       });
 }
 
@@ -101,6 +102,7 @@ static void tiled(struct gpu *gpu, uint64_t x, const struct matmul_job *job, uin
     const struct gpu_range y = gpu_floats(job->y, (uint64_t)n * w->n_out);
     struct gpu_dispatch d = {
         .label = "matmul",
+        .flops = 2.0 * n * w->n_in * w->n_out,
         .groups = {0, gpu_div_up(n, tiling_choose(gpu, false).tokens)},
         .reads = {gpu_floats(x, (uint64_t)n * w->n_in), gpu_weight_range(w), job->add ? y : (struct gpu_range){0}},
         .writes = {y},
@@ -133,6 +135,7 @@ void gpu_matmul_grouped(struct gpu *gpu, const struct gpu_grouped *g)
     };
     struct gpu_dispatch d = {
         .label = "matmul grouped",
+        .flops = 2.0 * g->rows * w->n_in * w->n_out,
         .groups = {0, g->n_tiles},
         .reads = {gpu_floats(g->x, (uint64_t)g->rows / g->share * x_stride),
                   gpu_weight_range(w),

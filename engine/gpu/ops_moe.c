@@ -110,6 +110,8 @@ static void few_up(struct gpu *gpu, const struct moe_experts *p, const struct sc
                                     gpu_weight_range(gate),
                                     gpu_weight_range(p->up ? p->up : gate)},
                           .writes = {gpu_floats(s->h, (uint64_t)slots * width)},
+                          .bytes = 2.0 * slots * width * (double)gate->row_bytes,
+                          .flops = 4.0 * slots * width * gate->n_in,
                       });
 }
 
@@ -145,6 +147,8 @@ static void few_down(struct gpu *gpu, const struct moe_experts *p, const struct 
                                     gpu_weight_range(down),
                                     y},
                           .writes = {y},
+                          .bytes = (double)slots * (double)down->mat_bytes,
+                          .flops = 2.0 * slots * down->n_in * down->n_out,
                       });
 }
 

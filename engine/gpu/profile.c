@@ -1,29 +1,33 @@
 /* SPDX-License-Identifier: MIT
  *
- * Timestamps between commands, summed by label.
+ * Timestamps between commands, summed by label; and what a copy of the device reaches, to hold them against.
  */
 #include "engine/gpu/profile.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { MARKS = 4096, LABELS = 64 };
+enum { MARKS = 4096, LABELS = 64, COPY_BYTES = 256 << 20, COPIES = 8 };
+
+struct mark { /* a command that was recorded */
+    const char *label;
+    double bytes, flops;
+};
 
 struct gpu_profile {
     VkQueryPool pool;
-    const char *labels[MARKS]; /* of the command that ends at mark i; mark 0 is the batch's begin */
+    struct mark marks[MARKS]; /* mark 0 is the batch's begin */
     uint64_t ticks[MARKS];
     uint32_t n_marks;
-    struct gpu_timing sums[LABELS];
+    struct engine_timing sums[LABELS];
     uint32_t n_sums;
 };
 
-int gpu_profile_start(struct gpu *gpu, struct error *error)
+static int profile_create(struct gpu *gpu, struct error *error)
 {
-    if (gpu->profile) return 0;
-    if (gpu->caps.tick_ns <= 0) return error_set(error, ERROR_FIT, "%s has no timestamps", gpu->caps.name);
+    if (gpu->caps.tick_ns <= 0) return error_set(error, ERROR_FIT, "%s has no timestamps.", gpu->caps.name);
     struct gpu_profile *profile = calloc(1, sizeof *profile);
-    if (!profile) return error_set(error, ERROR_FAILED, "out of memory");
+    if (!profile) return error_set(error, ERROR_FAILED, "Out of memory.");
     const VkQueryPoolCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
         .queryType = VK_QUERY_TYPE_TIMESTAMP,
@@ -36,6 +40,39 @@ int gpu_profile_start(struct gpu *gpu, struct error *error)
     }
     gpu->profile = profile;
     return 0;
+}
+
+/* Copies one half of a buffer to the other, some times. */
+static int copies_run(struct gpu *gpu, uint64_t addr, struct error *error)
+{
+    int rc = gpu_begin(gpu, error);
+    for (uint32_t i = 0; !rc && i < COPIES; i++) gpu_copy(gpu, addr + COPY_BYTES, addr, COPY_BYTES);
+    return rc ? rc : gpu_submit(gpu, error);
+}
+
+static int peaks_measure(struct gpu *gpu, struct engine_peaks *peaks, struct error *error)
+{
+    uint64_t addr;
+    struct engine_timing copy = {0};
+    int rc = gpu_alloc(gpu, 2ull * COPY_BYTES, "profile", &addr, error);
+    if (rc) return rc;
+    rc = copies_run(gpu, addr, error); /* touches the memory */
+    gpu->profile->n_sums = 0;
+    if (!rc) rc = copies_run(gpu, addr, error);
+    if (!rc) gpu_profile_read(&gpu->base, &copy, 1);
+    gpu_release(gpu, addr);
+    peaks->bytes_per_second = copy.seconds > 0 ? copy.bytes / copy.seconds : 0;
+    return rc;
+}
+
+int gpu_profile_start(struct backend *b, struct engine_peaks *peaks, struct error *error)
+{
+    struct gpu *gpu = gpu_of(b);
+    *peaks = (struct engine_peaks){0};
+    int rc = gpu->profile ? 0 : profile_create(gpu, error);
+    if (!rc) rc = peaks_measure(gpu, peaks, error);
+    if (!rc) gpu->profile->n_sums = 0;
+    return rc;
 }
 
 void gpu_profile_destroy(struct gpu *gpu)
@@ -51,25 +88,32 @@ void gpu_profile_begin(struct gpu *gpu, VkCommandBuffer commands)
     if (!gpu->profile) return;
     gpu->profile->n_marks = 0;
     gpu->vk.CmdResetQueryPool(commands, gpu->profile->pool, 0, MARKS);
-    gpu_profile_mark(gpu, commands, "begin");
+    gpu_profile_mark(gpu, commands, "begin", 0, 0);
 }
 
-void gpu_profile_mark(struct gpu *gpu, VkCommandBuffer commands, const char *label)
+void gpu_profile_mark(struct gpu *gpu, VkCommandBuffer commands, const char *label, double bytes, double flops)
 {
     struct gpu_profile *profile = gpu->profile;
     if (!profile || profile->n_marks == MARKS) return;
     gpu->vk.CmdWriteTimestamp(commands, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, profile->pool, profile->n_marks);
-    profile->labels[profile->n_marks++] = label;
+    profile->marks[profile->n_marks++] = (struct mark){label, bytes, flops};
 }
 
-static void sum_add(struct gpu_profile *profile, const char *label, double ns)
+static void sum_add(struct gpu_profile *profile, const struct mark *mark, double seconds)
 {
     uint32_t i = 0;
-    while (i < profile->n_sums && strcmp(profile->sums[i].label, label)) i++;
+    while (i < profile->n_sums && strcmp(profile->sums[i].label, mark->label)) i++;
     if (i == LABELS) return;
-    if (i == profile->n_sums) profile->sums[profile->n_sums++] = (struct gpu_timing){.label = label};
-    profile->sums[i].ns += ns;
-    profile->sums[i].count++;
+    struct engine_timing *sum = &profile->sums[i];
+    if (i == profile->n_sums) {
+        *sum = (struct engine_timing){0};
+        snprintf(sum->label, sizeof sum->label, "%s", mark->label);
+        profile->n_sums++;
+    }
+    sum->seconds += seconds;
+    sum->bytes += mark->bytes;
+    sum->flops += mark->flops;
+    sum->count++;
 }
 
 void gpu_profile_end(struct gpu *gpu)
@@ -81,19 +125,22 @@ void gpu_profile_end(struct gpu *gpu)
                                              VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT);
     if (r) return;
     for (uint32_t i = 1; i < profile->n_marks; i++)
-        sum_add(profile, profile->labels[i], (double)(profile->ticks[i] - profile->ticks[i - 1]) * gpu->caps.tick_ns);
+        sum_add(profile, &profile->marks[i],
+                (double)(profile->ticks[i] - profile->ticks[i - 1]) * gpu->caps.tick_ns * 1e-9);
 }
 
 static int timing_compare(const void *a, const void *b)
 {
-    const struct gpu_timing *x = a, *y = b;
-    return (x->ns < y->ns) - (x->ns > y->ns);
+    const struct engine_timing *x = a, *y = b;
+    return (x->seconds < y->seconds) - (x->seconds > y->seconds);
 }
 
-const struct gpu_timing *gpu_profile_read(struct gpu *gpu, uint32_t *count)
+size_t gpu_profile_read(struct backend *b, struct engine_timing *out, size_t cap)
 {
-    *count = gpu->profile ? gpu->profile->n_sums : 0;
-    if (!*count) return NULL;
-    qsort(gpu->profile->sums, *count, sizeof(struct gpu_timing), timing_compare);
-    return gpu->profile->sums;
+    struct gpu_profile *profile = gpu_of(b)->profile;
+    if (!profile) return 0;
+    qsort(profile->sums, profile->n_sums, sizeof *profile->sums, timing_compare);
+    const size_t count = profile->n_sums < cap ? profile->n_sums : cap;
+    if (count) memcpy(out, profile->sums, count * sizeof *out);
+    return count;
 }
