@@ -1,27 +1,39 @@
 /* SPDX-License-Identifier: MIT
  *
  * lectern bench --resume: what coming back costs, and what reading again would. Both answer the same short question, so
- * both are times to a first token; the logits must be the same bits.
+ * both are times to a first token; the logits must be the same bits. The model is on the device already in both cases:
+ * what loading it took is told, and not counted. At the end, what saving does to answering (bench_saving.c).
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "app/bench.h"
+#include "app/bench_saving.h"
 #include "app/console.h"
 #include "app/json.h"
+#include "app/model_open.h"
 #include "app/paths.h"
 #include "app/progress.h"
 #include "app/sanitize.h"
+#include "quant/quant.h"
 #include "store/store.h"
 
 enum { QUESTION = 16, SAVE_SEGMENTS = 16 };
 
 struct resume_run {
-    double open_seconds, find_seconds, load_seconds, first_seconds; /* first: from before open to the sampled token */
+    double open_seconds, find_seconds; /* the store; the longest stored prefix */
+    double load_seconds;               /* all of the next three, and what is between them */
+    double wait_seconds;               /* for the store: what reading and verifying took beyond the rest */
+    double rows_seconds;               /* checked again by the engine and given to the device */
+    double snapshot_seconds;           /* the same of the snapshot */
+    double ask_seconds;                /* the question and the first token */
+    double first_seconds;              /* from before open to the sampled token */
     bool identical;
 };
 
@@ -35,9 +47,13 @@ struct resume_bench {
     float *logits; /* [2][n_vocab]: after the tokens, after the question */
     uint32_t first_token;
     uint64_t rows_bytes, snapshot_bytes;
+    double model_seconds;
     double read_seconds, reread_seconds; /* the tokens; to the first token */
     double save_seconds;
     struct resume_run warm, cold;
+    double kept_bytes; /* of the store, in the page cache before the cold run */
+    bool cache_unknown;
+    struct bench_saving saving;
 };
 
 /* ---------------------------------------------------------------------------------------------- the folder */
@@ -55,28 +71,49 @@ static int make_folder(const struct settings *s, struct resume_bench *b, struct 
     return rc;
 }
 
-/* Drops a file from the page cache once it is on the disk. */
-static int forget_file(int folder, const char *name)
+/* How much of an open file is in the page cache; -1 where the system does not say. */
+static double cached_bytes(int file)
+{
+    struct stat st;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages, resident = 0;
+    if (fstat(file, &st) || st.st_size <= 0) return st.st_size ? -1 : 0;
+    pages = ((size_t)st.st_size + page - 1) / page;
+    unsigned char *there = malloc(pages);
+    void *map = there ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, file, 0) : MAP_FAILED;
+    bool known = map != MAP_FAILED && !mincore(map, (size_t)st.st_size, there);
+    for (size_t i = 0; known && i < pages; i++) resident += there[i] & 1;
+    if (map != MAP_FAILED) munmap(map, (size_t)st.st_size);
+    free(there);
+    return known ? (double)resident * (double)page : -1;
+}
+
+/* Drops a file from the page cache once it is on the disk, and counts what stayed there all the same. */
+static int forget_file(struct resume_bench *b, int folder, const char *name)
 {
     int file = openat(folder, name, O_RDONLY | O_CLOEXEC);
     if (file < 0) return errno;
     int failed = fsync(file) ? errno : posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+    double kept = failed ? 0 : cached_bytes(file);
     close(file);
+    if (kept < 0) b->cache_unknown = true;
+    if (kept > 0) b->kept_bytes += kept;
     return failed;
 }
 
-static int remove_file(int folder, const char *name)
+static int remove_file(struct resume_bench *b, int folder, const char *name)
 {
+    (void)b;
     return unlinkat(folder, name, 0) ? errno : 0;
 }
 
-static int each_file(const struct resume_bench *b, int (*visit)(int, const char *), struct error *error)
+static int each_file(struct resume_bench *b, int (*visit)(struct resume_bench *, int, const char *),
+                     struct error *error)
 {
     DIR *dir = opendir(b->dir);
     if (!dir) return error_set(error, ERROR_DISK, "%.300s: %s.", b->dir, strerror(errno));
     int failed = 0;
     for (const struct dirent *entry; !failed && (entry = readdir(dir));)
-        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..")) failed = visit(dirfd(dir), entry->d_name);
+        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..")) failed = visit(b, dirfd(dir), entry->d_name);
     closedir(dir);
     return failed ? error_set(error, ERROR_DISK, "%.300s: %s.", b->dir, strerror(failed)) : 0;
 }
@@ -210,27 +247,52 @@ static int save_all(struct resume_bench *b, struct error *error)
 
 /* -------------------------------------------------------------------------------------------------- coming back */
 
+struct loading {
+    struct restore *restore;
+    struct resume_run *run;
+    double since; /* clock: when the store was last given back control */
+};
+
+/* A piece has come: the time since the last one was spent waiting. */
+static double piece_came(struct loading *l)
+{
+    double now = bench_clock();
+    l->run->wait_seconds += now - l->since;
+    return now;
+}
+
 static int load_rows(void *ctx, const void *bytes, size_t size, struct error *error)
 {
+    struct loading *l = ctx;
+    double began = piece_came(l);
     int rc = stopped(error);
-    return rc ? rc : restore_rows(ctx, bytes, size, error);
+    if (!rc) rc = restore_rows(l->restore, bytes, size, error);
+    l->since = bench_clock();
+    l->run->rows_seconds += l->since - began;
+    return rc;
 }
 
 static int load_snapshot(void *ctx, const void *bytes, size_t size, struct error *error)
 {
-    return restore_snapshot(ctx, bytes, size, error);
+    struct loading *l = ctx;
+    double began = piece_came(l);
+    int rc = restore_snapshot(l->restore, bytes, size, error);
+    l->since = bench_clock();
+    l->run->snapshot_seconds = l->since - began;
+    return rc;
 }
 
-static int load(struct resume_bench *b, struct error *error)
+static int load(struct resume_bench *b, struct resume_run *run, struct error *error)
 {
-    struct restore *restore;
+    struct loading loading = {.run = run};
     const uint8_t *key = engine_info(b->engine)->state_key;
-    int rc = restore_begin(&restore, b->engine, b->ids, b->options->tokens, error);
+    int rc = restore_begin(&loading.restore, b->engine, b->ids, b->options->tokens, error);
     if (rc) return rc;
-    struct store_load callbacks = {.rows = load_rows, .snapshot = load_snapshot, .ctx = restore};
+    struct store_load callbacks = {.rows = load_rows, .snapshot = load_snapshot, .ctx = &loading};
+    loading.since = bench_clock();
     rc = store_load(b->store, key, b->ids, b->options->tokens, &callbacks, error);
-    if (!rc) return restore_finish(&restore, &b->timeline, error);
-    restore_abort(&restore);
+    if (!rc) return restore_finish(&loading.restore, &b->timeline, error);
+    restore_abort(&loading.restore);
     return rc;
 }
 
@@ -244,34 +306,43 @@ static int find(struct resume_bench *b, struct error *error)
     return rc;
 }
 
+/* Leaves the timeline as it is then. */
 static int come_back(struct resume_bench *b, struct resume_run *run, struct error *error)
 {
     size_t size = logits_size(b);
     uint32_t token = 0;
+    timeline_destroy(&b->timeline);
+    *run = (struct resume_run){0};
     double began = bench_clock();
     int rc = store_open(&b->store, b->dir, error);
     double opened = bench_clock();
     if (!rc) rc = find(b, error);
     double found = bench_clock();
-    if (!rc) rc = load(b, error);
+    if (!rc) rc = load(b, run, error);
     double loaded = bench_clock();
     bool same = !rc && !memcmp(timeline_logits(b->timeline), b->logits, size);
     double compared = bench_clock();
     if (!rc) rc = answer(b, &token, error);
     double ended = bench_clock();
-    if (!rc) {
-        same = same && !memcmp(timeline_logits(b->timeline), b->logits + engine_info(b->engine)->n_vocab, size);
-        *run = (struct resume_run){
-            .open_seconds = opened - began,
-            .find_seconds = found - opened,
-            .load_seconds = loaded - found,
-            .first_seconds = ended - compared + loaded - began,
-            .identical = same && token == b->first_token,
-        };
-    }
-    timeline_destroy(&b->timeline);
     store_close(&b->store);
-    return rc;
+    if (rc) return rc;
+    same = same && !memcmp(timeline_logits(b->timeline), b->logits + engine_info(b->engine)->n_vocab, size);
+    run->open_seconds = opened - began;
+    run->find_seconds = found - opened;
+    run->load_seconds = loaded - found;
+    run->ask_seconds = ended - compared;
+    run->first_seconds = run->ask_seconds + loaded - began;
+    run->identical = same && token == b->first_token;
+    return 0;
+}
+
+static int measure_saving(struct resume_bench *b, struct error *error)
+{
+    struct bench_saving_params params = {
+        .engine = b->engine, .timeline = b->timeline, .ids = b->ids, .n_ids = b->options->tokens};
+    int rc = store_open(&b->store, b->dir, error);
+    params.store = b->store;
+    return rc ? rc : bench_saving(&params, &b->saving, error);
 }
 
 /* ------------------------------------------------------------------------------------------------- results */
@@ -281,11 +352,37 @@ static double ratio(const struct resume_bench *b, const struct resume_run *run)
     return run->first_seconds > 0 ? b->reread_seconds / run->first_seconds : 0;
 }
 
+static const char *dtype_name(enum engine_dtype dtype)
+{
+    return quant_format((uint32_t)dtype)->name;
+}
+
+static uint64_t all_bytes(const struct resume_bench *b)
+{
+    return b->rows_bytes + b->snapshot_bytes;
+}
+
 static void print_run(const struct resume_bench *b, const char *name, const struct resume_run *run)
 {
-    printf("%-6s  %9.3f  %9.3f  %9.3f  %11.3f  %9.2f  %8.0f  %s\n", name, run->open_seconds, run->find_seconds,
-           run->load_seconds, run->first_seconds, (double)(b->rows_bytes + b->snapshot_bytes) / run->load_seconds / 1e9,
-           ratio(b, run), run->identical ? "bit-identical" : "DIFFERENT");
+    printf("%-6s %8.3f %8.3f %8.3f %8.3f %8.3f %8.3f %8.3f %12.3f %10.2f %9.0f  %s\n", name, run->open_seconds,
+           run->find_seconds, run->wait_seconds, run->rows_seconds, run->snapshot_seconds, run->load_seconds,
+           run->ask_seconds, run->first_seconds, (double)all_bytes(b) / run->load_seconds / 1e9, ratio(b, run),
+           run->identical ? "bit-identical" : "DIFFERENT");
+}
+
+static void print_saving(const struct bench_saving *s)
+{
+    char bytes[32];
+    printf("\nsaving    answering %.1f tok/s with the writer idle, %.1f while it writes: %.1f %% off (%u x %u tokens)\n"
+           "          a checkpoint of %s is taken from the device in %.1f ms\n",
+           s->idle_rate, s->writing_rate, 100 * s->off, s->rounds, s->tokens, format_bytes(s->checkpoint_bytes, bytes),
+           1e3 * s->take_seconds);
+}
+
+/* Whether the cold run was one. */
+static bool is_cold(const struct resume_bench *b)
+{
+    return !b->cache_unknown && b->kept_bytes < 0.01 * (double)all_bytes(b);
 }
 
 static void print_table(const struct resume_bench *b)
@@ -294,16 +391,26 @@ static void print_table(const struct resume_bench *b)
     char model[SANITIZE_ROOM(128)], device[SANITIZE_ROOM(128)], tokens[32], rows[32], snapshot[32];
     sanitize_line(info->model_name, model, sizeof model);
     sanitize_line(info->device_name, device, sizeof device);
-    printf("model     %s\ndevice    %s (%s), batch %u\n", model, device, info->device_id, info->batch);
-    printf("state     %s tokens: rows %s, snapshot %s\n", format_count(b->options->tokens, tokens),
-           format_bytes(b->rows_bytes, rows), format_bytes(b->snapshot_bytes, snapshot));
-    printf("save      %.3f s, all of it, from the device to committed\n", b->save_seconds);
+    printf("model     %s, opened in %.3f s (not counted below: it is there already)\ndevice    %s (%s), batch %u\n",
+           model, b->model_seconds, device, info->device_id, info->batch);
+    printf("state     %s tokens: rows %s (%s), snapshot %s (%s)\n", format_count(b->options->tokens, tokens),
+           format_bytes(b->rows_bytes, rows), dtype_name(info->rows_dtype), format_bytes(b->snapshot_bytes, snapshot),
+           dtype_name(info->state_dtype));
+    printf("save      %.3f s, all of it, from the device to committed (%.2f GB/s)\n", b->save_seconds,
+           (double)all_bytes(b) / b->save_seconds / 1e9);
     printf("re-read   %.3f s to the first token (%.1f tok/s)\n\n", b->reread_seconds,
            b->options->tokens / b->read_seconds);
-    printf("%-6s  %9s  %9s  %9s  %11s  %9s  %8s  %s\n", "", "open s", "find s", "load s", "first tok s", "load GB/s",
-           "ratio", "logits");
+    printf("%-6s %8s %8s %8s %8s %8s %8s %8s %12s %10s %9s  %s\n", "", "open s", "find s", "wait s", "rows s", "snap s",
+           "load s", "ask s", "first tok s", "load GB/s", "ratio", "logits");
     print_run(b, "warm", &b->warm);
     if (b->options->cold) print_run(b, "cold", &b->cold);
+    if (b->options->cold && !is_cold(b))
+        printf("(not cold: this system does not let the store be dropped from its page cache, or does not tell)\n");
+    printf(
+        "load: waiting for the store, then rows and snapshot (checked, to the device); ask: %d tokens and the first of "
+        "an answer;\nfirst tok: open + find + load + ask; ratio: re-read / first tok\n",
+        QUESTION);
+    print_saving(&b->saving);
 }
 
 static void json_run(struct json *j, const struct resume_bench *b, const char *name, const struct resume_run *run)
@@ -311,10 +418,27 @@ static void json_run(struct json *j, const struct resume_bench *b, const char *n
     json_open(j, name, '{');
     json_real(j, "open_seconds", run->open_seconds);
     json_real(j, "find_seconds", run->find_seconds);
+    json_real(j, "wait_seconds", run->wait_seconds);
+    json_real(j, "rows_seconds", run->rows_seconds);
+    json_real(j, "snapshot_seconds", run->snapshot_seconds);
     json_real(j, "load_seconds", run->load_seconds);
+    json_real(j, "ask_seconds", run->ask_seconds);
     json_real(j, "first_token_seconds", run->first_seconds);
     json_real(j, "ratio", ratio(b, run));
     json_bool(j, "identical", run->identical);
+    json_close(j, '}');
+}
+
+static void json_saving(struct json *j, const struct bench_saving *s)
+{
+    json_open(j, "saving", '{');
+    json_uint(j, "rounds", s->rounds);
+    json_uint(j, "tokens", s->tokens);
+    json_uint(j, "checkpoint_bytes", s->checkpoint_bytes);
+    json_real(j, "idle_tokens_per_second", s->idle_rate);
+    json_real(j, "writing_tokens_per_second", s->writing_rate);
+    json_real(j, "off", s->off);
+    json_real(j, "take_seconds", s->take_seconds);
     json_close(j, '}');
 }
 
@@ -329,13 +453,20 @@ static void print_json(const struct resume_bench *b)
     json_uint(&j, "batch", info->batch);
     json_uint(&j, "tokens", b->options->tokens);
     json_uint(&j, "question_tokens", QUESTION);
+    json_text(&j, "rows_dtype", dtype_name(info->rows_dtype));
+    json_text(&j, "state_dtype", dtype_name(info->state_dtype));
     json_uint(&j, "rows_bytes", b->rows_bytes);
     json_uint(&j, "snapshot_bytes", b->snapshot_bytes);
+    json_real(&j, "model_seconds", b->model_seconds);
     json_real(&j, "save_seconds", b->save_seconds);
     json_real(&j, "read_seconds", b->read_seconds);
     json_real(&j, "reread_first_token_seconds", b->reread_seconds);
     json_run(&j, b, "warm", &b->warm);
-    if (b->options->cold) json_run(&j, b, "cold", &b->cold);
+    if (b->options->cold) {
+        json_run(&j, b, "cold", &b->cold);
+        json_bool(&j, "cold_is_cold", is_cold(b));
+    }
+    json_saving(&j, &b->saving);
     json_close(&j, '}');
     json_send(&j);
     json_free(&j);
@@ -345,19 +476,15 @@ static void print_json(const struct resume_bench *b)
 
 static int open_engine(const struct settings *s, struct resume_bench *b, struct error *error)
 {
-    char *model = NULL;
-    size_t most = b->options->tokens + (size_t)QUESTION;
-    struct engine_params params = settings_engine(s);
-    int rc = paths_model(s->model, &model, error);
-    params.model = model;
-    if (!params.context) params.context = (uint32_t)most;
-    if (!rc && params.context < most)
-        rc = error_set(error, ERROR_FIT, "%zu tokens are needed, --ctx holds %u.", most, params.context);
-    if (!rc) rc = engine_open(&b->engine, &params, error);
+    size_t most = b->options->tokens + (size_t)QUESTION + BENCH_SAVING_ROOM;
+    struct model_opening opening = {.settings = s, .params = settings_engine(s), .need = most};
+    if (!opening.params.context) opening.params.context = (uint32_t)most;
+    double began = bench_clock();
+    int rc = model_open(&b->engine, &opening, error);
+    b->model_seconds = bench_clock() - began;
     if (!rc) rc = timeline_create(&b->timeline, b->engine, error);
     if (!rc) rc = bench_ids(b->engine, most, &b->ids, error);
     if (!rc && !(b->logits = malloc(2 * logits_size(b)))) rc = error_set(error, ERROR_FAILED, "Out of memory.");
-    free(model);
     return rc;
 }
 
@@ -375,7 +502,6 @@ static int go_there(struct resume_bench *b, struct error *error)
     if (!rc) rc = answer(b, &b->first_token, error);
     b->reread_seconds = b->read_seconds + bench_clock() - began;
     if (!rc) memcpy(b->logits + engine_info(b->engine)->n_vocab, timeline_logits(b->timeline), logits_size(b));
-    timeline_destroy(&b->timeline);
     progress_clear();
     return rc;
 }
@@ -389,6 +515,7 @@ static int measure(const struct settings *s, struct resume_bench *b, struct erro
     if (!rc) rc = come_back(b, &b->warm, error);
     if (!rc && b->options->cold) rc = each_file(b, forget_file, error);
     if (!rc && b->options->cold) rc = come_back(b, &b->cold, error);
+    if (!rc) rc = measure_saving(b, error);
     progress_clear();
     return rc;
 }

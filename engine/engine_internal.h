@@ -30,6 +30,12 @@ struct mark {
     float *logits;
 };
 
+/* A hash over leading ids that goes on from where it stood: state_blob.h. Zero-initialise. */
+struct id_hash {
+    void *context; /* EVP_MD_CTX */
+    size_t count;  /* ids it covers */
+};
+
 struct timeline {
     struct engine *engine;
     uint32_t *ids; /* [length], capacity for the whole context */
@@ -40,6 +46,7 @@ struct timeline {
     size_t n_blocks, most_blocks;
     struct mark *marks; /* by increasing length */
     size_t n_marks, marks_capacity;
+    struct id_hash hash; /* of what was saved; of no more than length ids */
 };
 
 /* Bytes of a block of rows: STATE_SEGMENT tokens, all MLA layers. */

@@ -71,7 +71,7 @@ int timeline_save_rows(struct timeline *t, size_t first, size_t count, struct bl
     };
     int rc = state_blob_begin(&piece, out, error);
     if (!rc) rc = move_rows(t, first, count, (char *)out->data + STATE_HEADER, move_down, error);
-    if (!rc) rc = state_blob_seal(t->engine, &piece, t->ids, out, error);
+    if (!rc) rc = state_blob_seal(t, &piece, out, error);
     if (rc) blob_free(out);
     return rc;
 }
@@ -141,7 +141,7 @@ int timeline_save_snapshot(struct timeline *t, struct blob *out, struct error *e
     };
     int rc = state_blob_begin(&piece, out, error);
     if (!rc) rc = save_payload(t, (unsigned char *)out->data + STATE_HEADER, error);
-    if (!rc) rc = state_blob_seal(t->engine, &piece, t->ids, out, error);
+    if (!rc) rc = state_blob_seal(t, &piece, out, error);
     if (rc) blob_free(out);
     return rc;
 }

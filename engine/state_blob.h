@@ -19,11 +19,7 @@ struct state_piece {
     size_t payload;        /* bytes */
 };
 
-/* SHA-256 of ids[0, count) as little-endian u32, continued from call to call while count grows. Zero-initialise. */
-struct id_hash {
-    void *context; /* EVP_MD_CTX */
-    size_t count;
-};
+/* SHA-256 of ids[0, count) as little-endian u32, continued from call to call while count grows. */
 int id_hash_at(struct id_hash *, const uint32_t *ids, size_t count, unsigned char out[STATE_HASH], struct error *error);
 void id_hash_free(struct id_hash *);
 
@@ -32,9 +28,8 @@ size_t state_payload_bytes(const struct engine *, enum state_kind kind, uint64_t
 
 /* Allocates header + payload; the payload is the caller's to fill. */
 int state_blob_begin(const struct state_piece *, struct blob *out, struct error *error);
-/* Fills the header over the finished payload. ids: at least first + count of them. */
-int state_blob_seal(const struct engine *, const struct state_piece *, const uint32_t *ids, struct blob *,
-                    struct error *error);
+/* Fills the header over the finished payload. */
+int state_blob_seal(struct timeline *, const struct state_piece *, struct blob *, struct error *error);
 
 /* Checks bytes given back to us in every field, the checksum included, and that they belong to ids[0, count_ids).
  * ERROR_STATE with the reason. */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "engine/device.h"
+#include "engine/state_blob.h"
 
 /* -------------------------------------------------------------------------------------------- create, destroy */
 
@@ -82,6 +83,7 @@ void timeline_destroy(struct timeline **timeline)
     release(t, &t->state.rows.table);
     release(t, &t->state.kda);
     release(t, &t->state.history);
+    id_hash_free(&t->hash);
     free(t->marks);
     free(t->blocks);
     free(t->logits);
@@ -218,11 +220,17 @@ int timeline_mark(struct timeline *t, uint32_t most, struct error *error)
 
 /* ------------------------------------------------------------------------------------------------------- sync */
 
+static void set_length(struct timeline *t, size_t length)
+{
+    t->length = length;
+    if (t->hash.count > length) id_hash_free(&t->hash);
+}
+
 /* What the state's memory holds does not matter then: a batch at position 0 begins by zeroing it. */
 void timeline_clear(struct timeline *t)
 {
     drop_marks_after(t, 0);
-    t->length = 0;
+    set_length(t, 0);
 }
 
 /* Goes back to the last mark at or before `length`, or to nothing. */
@@ -230,7 +238,7 @@ static int rewind_to(struct timeline *t, size_t length, struct error *error)
 {
     drop_marks_after(t, length);
     if (!t->n_marks) {
-        t->length = 0;
+        set_length(t, 0);
         return 0;
     }
     const struct mark *m = &t->marks[t->n_marks - 1];
@@ -240,7 +248,7 @@ static int rewind_to(struct timeline *t, size_t length, struct error *error)
         return rc;
     }
     memcpy(t->logits, m->logits, t->engine->info.n_vocab * sizeof *t->logits);
-    t->length = m->length;
+    set_length(t, m->length);
     return 0;
 }
 

@@ -10,8 +10,8 @@
  * So the blobs live in SQLite (a file of their own would win a quarter of the reading and lose the transaction), pages
  * are 32 KiB, reading goes through sqlite3_blob_read into the loader's own buffers, and the checksum is Poly1305: under
  * a key used once it misses any given change with probability below 2^-80 for a part, and it costs a tenth of
- * SHA-256. It proves that the disk gave back what was written; it is no signature, and the engine verifies the blobs'
- * own SHA-256 and every field besides.
+ * SHA-256. It proves that the disk gave back what was written and is no signature; docs/state-format.md says what the
+ * engine verifies besides.
  */
 #include "store/internal.h"
 
@@ -114,7 +114,7 @@ static struct store_blob part_slice(struct store_blob whole, size_t ordinal)
     return (struct store_blob){(uint8_t *)whole.data + at, left < STORE_PART ? left : STORE_PART};
 }
 
-static size_t part_count(size_t size)
+size_t blob_parts(size_t size)
 {
     return (size + STORE_PART - 1) / STORE_PART;
 }
@@ -122,13 +122,13 @@ static size_t part_count(size_t size)
 int blob_write(sqlite3 *db, const struct blob_name *name, const struct store_blob *blob, int64_t *id,
                struct error *error)
 {
-    if (part_count(blob->size) > STORE_PARTS)
+    if (blob_parts(blob->size) > STORE_PARTS)
         return error_set(error, ERROR_FAILED, "A state of %zu bytes is too big for the store.", blob->size);
     int rc = db_run(db, "INSERT INTO blob (kind, size) VALUES (?1, ?2)",
                     DB_VALUES(db_int(name->kind), db_int((int64_t)blob->size)), error);
     if (rc) return rc;
     *id = sqlite3_last_insert_rowid(db);
-    for (size_t i = 0; !rc && i < part_count(blob->size); i++) {
+    for (size_t i = 0; !rc && i < blob_parts(blob->size); i++) {
         struct store_blob part = part_slice(*blob, i);
         uint8_t sum[STORE_SUM];
         rc = part_sum(name, (uint32_t)i, part, sum, error);
@@ -147,7 +147,7 @@ int blob_size(sqlite3 *db, int64_t id, const struct blob_name *name, size_t *siz
     int rc = db_number(db, "SELECT size + 1 FROM blob WHERE id = ?1 AND kind = ?2",
                        DB_VALUES(db_int(id), db_int(name->kind)), &found, error);
     if (rc) return rc;
-    if (found < 1 || part_count((size_t)found - 1) > STORE_PARTS)
+    if (found < 1 || blob_parts((size_t)found - 1) > STORE_PARTS)
         return error_set(error, ERROR_STATE, "A stored state is lost: its row in the store is missing or damaged.");
     *size = (size_t)found - 1;
     return 0;
@@ -187,24 +187,41 @@ static int part_read(struct blob_reader *r, int64_t id, size_t ordinal, struct s
     return rc;
 }
 
-int blob_reader_read(struct blob_reader *r, int64_t id, const struct blob_name *name, struct store_blob into,
-                     struct error *error)
+int blob_reader_fetch(struct blob_reader *r, int64_t id, struct store_blob into, uint8_t (*sums)[STORE_SUM],
+                      struct error *error)
 {
     int rc = 0;
-    for (size_t i = 0; !rc && i < part_count(into.size); i++) {
+    for (size_t i = 0; !rc && i < blob_parts(into.size); i++) {
         int64_t row = id * STORE_PARTS + (int64_t)i;
-        struct store_blob part = part_slice(into, i);
-        uint8_t sum[STORE_SUM], stored[STORE_SUM];
         bool found = false;
         rc = db_bind(r->sums, DB_VALUES(db_int(row)), error);
         if (!rc) rc = db_step(r->sums, &found, error);
         if (!rc && !found) rc = part_lost(i, "is missing", error);
-        if (!rc) rc = db_copy_fixed(r->sums, 0, stored, sizeof stored, error);
+        if (!rc) rc = db_copy_fixed(r->sums, 0, sums[i], STORE_SUM, error);
         sqlite3_reset(r->sums);
-        if (!rc) rc = part_read(r, row, i, part, error);
-        if (!rc) rc = part_sum(name, (uint32_t)i, part, sum, error);
-        if (!rc && memcmp(sum, stored, sizeof sum) != 0) rc = part_lost(i, "has the wrong checksum", error);
+        if (!rc) rc = part_read(r, row, i, part_slice(into, i), error);
     }
+    return rc;
+}
+
+int blob_verify(const struct blob_name *name, struct store_blob bytes, uint8_t (*sums)[STORE_SUM], struct error *error)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < blob_parts(bytes.size); i++) {
+        uint8_t sum[STORE_SUM];
+        rc = part_sum(name, (uint32_t)i, part_slice(bytes, i), sum, error);
+        if (!rc && memcmp(sum, sums[i], sizeof sum) != 0) rc = part_lost(i, "has the wrong checksum", error);
+    }
+    return rc;
+}
+
+int blob_reader_read(struct blob_reader *r, int64_t id, const struct blob_name *name, struct store_blob into,
+                     struct error *error)
+{
+    uint8_t(*sums)[STORE_SUM] = store_alloc(blob_parts(into.size) * sizeof *sums);
+    int rc = sums ? blob_reader_fetch(r, id, into, sums, error) : store_no_memory(error);
+    if (!rc) rc = blob_verify(name, into, sums, error);
+    free(sums);
     return rc;
 }
 

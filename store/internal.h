@@ -140,13 +140,19 @@ struct blob_name {
 };
 int blob_write(sqlite3 *, const struct blob_name *, const struct store_blob *, int64_t *id, struct error *);
 int blob_size(sqlite3 *, int64_t id, const struct blob_name *, size_t *size, struct error *);
-/* Reads and verifies all parts into bytes [size]. ERROR_STATE when anything is not as it was written. */
+size_t blob_parts(size_t size); /* how many parts so many bytes take */
 struct blob_reader {
     sqlite3 *db;
     sqlite3_stmt *sums;
     sqlite3_blob *handle;
 };
 int blob_reader_open(struct blob_reader *, sqlite3 *, struct error *);
+/* All parts into bytes [size], and the checksums stored with them, [blob_parts(size)]: not verified yet. */
+int blob_reader_fetch(struct blob_reader *, int64_t id, struct store_blob into, uint8_t (*sums)[STORE_SUM],
+                      struct error *);
+/* ERROR_STATE when the bytes are not what was written under this name. Needs no database. */
+int blob_verify(const struct blob_name *, struct store_blob bytes, uint8_t (*sums)[STORE_SUM], struct error *);
+/* Both. ERROR_STATE when anything is not as it was written. */
 int blob_reader_read(struct blob_reader *, int64_t id, const struct blob_name *, struct store_blob into,
                      struct error *);
 void blob_reader_close(struct blob_reader *);

@@ -64,12 +64,13 @@ def read_piece(data, kind, first, count, ids):
     dims = struct.unpack_from("<8I", data, 96)
     size, zero = struct.unpack_from("<QQ", data, 128)
     payload = data[HEADER:]
-    need((magic, version, is_kind, zero) == (b"LCTNSTAT", 1, kind, 0), "a header is not of version 1")
+    need((magic, is_kind, zero) == (b"LCTNSTAT", kind, 0) and version in (1, 2), "a header is not of version 1 or 2")
     need((is_first, is_count, size) == (first, count, len(payload)), "a piece has another range")
-    need(data[144:176] == sha(data[:144], payload), "a piece has a wrong SHA-256")
+    old, new = sha(data[:144], payload), poly1305(sha(b"lectern-piece-2", data[:144]), payload) + bytes(16)
+    need(data[144:176] == (old if version == 1 else new), "a piece has a wrong checksum")
     need(not ids or hashed == sha(ids[:4 * (first + count)]), "a piece is of another text")
     name = "rows" if kind == 1 else "snapshot"
-    print(f"{name} first {first} count {count} dims {' '.join(map(str, dims))} sha256 {data[144:176].hex()}")
+    print(f"{name} first {first} count {count} dims {' '.join(map(str, dims))} version {version} checksum {data[144:176].hex()}")
     if kind == 1:
         need(size == count * dims[0] * dims[3], "rows have the wrong size")
         told("rows", decode(payload, dims[2]))

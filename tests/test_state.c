@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include <cmocka.h>
+#include <openssl/evp.h>
 
 #include "tests/make_model.h"
 #include "tests/on_devices.h"
@@ -284,6 +285,75 @@ static void damaged(void **state)
     fixture_close(&f);
 }
 
+/* Makes a piece what the first release wrote: version 1, SHA-256 of bytes 0..143 and the payload at 144. */
+static struct blob as_version_1(const struct blob *piece)
+{
+    struct blob old = {malloc(piece->size), piece->size};
+    assert_non_null(old.data);
+    memcpy(old.data, piece->data, piece->size);
+    unsigned char *p = old.data;
+    p[8] = 1;
+    EVP_MD_CTX *hash = EVP_MD_CTX_new();
+    assert_true(hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) && EVP_DigestUpdate(hash, p, 144) &&
+                EVP_DigestUpdate(hash, p + 176, old.size - 176) && EVP_DigestFinal_ex(hash, p + 144, NULL));
+    EVP_MD_CTX_free(hash);
+    return old;
+}
+
+/* Version 1 is read, also between pieces of version 2, and its checksum counts; others are refused. */
+static void older_and_newer_versions(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct error error;
+    struct timeline *a, *b;
+    fixture_open(&f);
+    struct saved s = f.saved;
+    s.rows[1] = as_version_1(&f.saved.rows[1]);
+    s.snapshot = as_version_1(&f.saved.snapshot);
+    must(try_restore(f.engine, &f.saved, f.ids, 100, &a, &error), &error);
+    must(try_restore(f.engine, &s, f.ids, 100, &b, &error), &error);
+    uint32_t more[3] = {1, 2, 3};
+    must(timeline_append(a, more, 3, NULL, NULL, &error), &error);
+    must(timeline_append(b, more, 3, NULL, NULL, &error), &error);
+    assert_memory_equal(timeline_logits(a), timeline_logits(b), engine_info(f.engine)->n_vocab * sizeof(float));
+    timeline_destroy(&a);
+    timeline_destroy(&b);
+    unsigned char *bytes = s.rows[1].data;
+    bytes[s.rows[1].size - 1] ^= 1;
+    refused(f.engine, &s, f.ids, 100, "its checksum is wrong");
+    bytes[8] = 0;
+    refused(f.engine, &s, f.ids, 100, "format version 0, this program reads 1 and 2");
+    bytes[8] = 3;
+    refused(f.engine, &s, f.ids, 100, "format version 3, this program reads 1 and 2");
+    blob_free(&s.rows[1]);
+    blob_free(&s.snapshot);
+    fixture_close(&f);
+}
+
+/* --state-dtype f16 halves the state and --kv-dtype q8_0 all but halves the rows (34 bytes where f16 has 64). */
+static void options_halve_the_bytes(void **state)
+{
+    (void)state;
+    struct saved whole, half;
+    struct fixture f;
+    struct error error;
+    struct timeline *t;
+    fixture_open(&f);
+    struct engine *e = open_engine(model_path, ENGINE_F16, ENGINE_Q8_0);
+    must(timeline_create(&t, e, &error), &error);
+    must(timeline_append(t, f.ids, 100, NULL, NULL, &error), &error);
+    save(t, 60, &half);
+    whole = f.saved;
+    const size_t header = 176, kda = 3 * 4 * 64 * 64; /* of "tiny" */
+    assert_int_equal((half.rows[0].size - header) * 64, (whole.rows[0].size - header) * 34);
+    assert_int_equal(whole.snapshot.size - half.snapshot.size, 2 * kda);
+    saved_free(&half);
+    timeline_destroy(&t);
+    engine_close(&e);
+    fixture_close(&f);
+}
+
 static void bad_requests(void **state)
 {
     (void)state;
@@ -310,9 +380,14 @@ static void bad_requests(void **state)
 static int group(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trips),  cmocka_unit_test(saving_changes_nothing),
-        cmocka_unit_test(wrong_engine), cmocka_unit_test(wrong_use),
-        cmocka_unit_test(damaged),      cmocka_unit_test(bad_requests),
+        cmocka_unit_test(round_trips),
+        cmocka_unit_test(saving_changes_nothing),
+        cmocka_unit_test(wrong_engine),
+        cmocka_unit_test(wrong_use),
+        cmocka_unit_test(damaged),
+        cmocka_unit_test(bad_requests),
+        cmocka_unit_test(older_and_newer_versions),
+        cmocka_unit_test(options_halve_the_bytes),
     };
     return cmocka_run_group_tests_name(test_device, tests, NULL, NULL);
 }

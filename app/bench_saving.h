@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Does saving stall answering? Tokens are generated with the store's writer idle and right after a checkpoint was given
+ * to it, by turns.
+ */
+#ifndef LECTERN_APP_BENCH_SAVING_H
+#define LECTERN_APP_BENCH_SAVING_H
+
+#include "engine/engine.h"
+#include "store/store.h"
+
+/* The longest run of bench_saving generates so many tokens. */
+#define BENCH_SAVING_ROOM ((2u * 6 + 1) * 256)
+
+struct bench_saving_params {
+    const struct engine *engine;
+    struct timeline *timeline; /* goes on by at most BENCH_SAVING_ROOM tokens */
+    struct store *store;       /* gets a checkpoint a round, under keys of their own */
+    const uint32_t *ids;       /* [n_ids], ordinary tokens */
+    size_t n_ids;
+};
+
+struct bench_saving {
+    uint32_t rounds, tokens;        /* tokens generated in each half of a round */
+    uint64_t checkpoint_bytes;      /* what the app saves every 8,192 tokens: their rows and a snapshot */
+    double idle_rate, writing_rate; /* tok/s, medians */
+    double off;                     /* median of 1 - writing / idle within a round */
+    double take_seconds;            /* median: from the device into the queue, on the thread that evaluates */
+};
+
+int bench_saving(const struct bench_saving_params *, struct bench_saving *out, struct error *);
+
+#endif
