@@ -177,13 +177,14 @@ static bool hash_u32(EVP_MD_CTX *hash, uint32_t value)
 }
 
 /* docs/state-format.md, "State key". */
-static int compute_state_key(struct engine *e, struct error *error)
+int engine_state_key(const struct engine *e, enum engine_dtype state_dtype, enum engine_dtype rows_dtype,
+                     uint8_t key[32], struct error *error)
 {
     static const char magic[] = "lectern-state-1";
     const struct shape *s = &e->model->shape;
     const uint32_t words[] = {state_layout,
-                              (uint32_t)e->info.state_dtype,
-                              (uint32_t)e->info.rows_dtype,
+                              (uint32_t)state_dtype,
+                              (uint32_t)rows_dtype,
                               s->n_layer,
                               s->n_kda,
                               s->n_mla,
@@ -196,7 +197,7 @@ static int compute_state_key(struct engine *e, struct error *error)
     bool ok = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) && EVP_DigestUpdate(hash, magic, sizeof magic - 1) &&
               EVP_DigestUpdate(hash, e->model->fingerprint, sizeof e->model->fingerprint);
     for (size_t i = 0; ok && i < sizeof words / sizeof *words; i++) ok = hash_u32(hash, words[i]);
-    ok = ok && EVP_DigestFinal_ex(hash, e->info.state_key, NULL);
+    ok = ok && EVP_DigestFinal_ex(hash, key, NULL);
     EVP_MD_CTX_free(hash);
     return ok ? 0 : error_set(error, ERROR_FAILED, "The state key could not be computed.");
 }
@@ -251,7 +252,8 @@ static int engine_build(struct engine *e, struct opening *o, struct error *error
         (rc = device_open(&e->backend, &o->device, o->params, error)))
         return rc;
     fill_info(e, o, context);
-    if ((rc = compute_state_key(e, error)) || (rc = graph_open(&e->graph, e->backend, e->model, o->batch, error)))
+    if ((rc = engine_state_key(e, e->info.state_dtype, e->info.rows_dtype, e->info.state_key, error)) ||
+        (rc = graph_open(&e->graph, e->backend, e->model, o->batch, error)))
         return rc;
     rc = model_load(e->model, e->backend, &progress, error);
     e->info.validation_messages = device_messages(e->backend);

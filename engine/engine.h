@@ -87,12 +87,16 @@ struct engine_info {
     uint8_t state_key[32];       /* model fingerprint + layout version + dtypes: states with another key do not fit */
     enum engine_dtype state_dtype, rows_dtype;
     uint32_t validation_messages; /* so far, when params.validate */
+    uint64_t tokens_evaluated;    /* so far, by all its timelines */
 };
 
 int engine_plan(struct engine_plan *out, const struct engine_params *params, struct error *error);
 int engine_open(struct engine **out, const struct engine_params *params, struct error *error);
 void engine_close(struct engine **engine); /* all its timelines must be gone */
 const struct engine_info *engine_info(const struct engine *);
+/* The state key that this model would have with other types: tells whose a stored state is. */
+int engine_state_key(const struct engine *, enum engine_dtype state_dtype, enum engine_dtype rows_dtype,
+                     uint8_t key[32], struct error *error);
 
 /* ------------------------------------------------------------------------------------------------ profiles */
 
@@ -194,8 +198,13 @@ int timeline_append(struct timeline *, const uint32_t *ids, size_t count, float 
 int timeline_sync(struct timeline *, const uint32_t *ids, size_t count, const struct eval_hooks *hooks, size_t *reused,
                   struct error *error);
 
-/* Remembers the state at the present length inside the timeline (device memory: state_bytes), for timeline_sync. The
- * oldest of more than `most` marks is dropped; most = 0 drops all. */
+/* How many leading tokens of ids timeline_sync would keep, without changing anything. */
+size_t timeline_reusable(const struct timeline *, const uint32_t *ids, size_t count);
+
+/* Remembers the state at the present length inside the timeline (device memory: state_bytes), for timeline_sync. Marks
+ * that going back can do without are dropped: those between two others no further apart than an eighth of what lies
+ * behind them, so that going back a distance d from here evaluates at most d / 8 tokens again wherever marks were set
+ * that close. Of more than `most` the one that is missed least goes; most = 0 drops all. */
 int timeline_mark(struct timeline *, uint32_t most, struct error *error);
 
 void timeline_clear(struct timeline *);

@@ -6,6 +6,7 @@
  */
 #include "engine/engine_internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -143,6 +144,7 @@ static int eval_batch(struct timeline *t, const uint32_t *ids, uint32_t n, float
     }
     memcpy(t->ids + t->length, ids, n * sizeof *ids);
     t->length += n;
+    e->info.tokens_evaluated += n;
     return 0;
 }
 
@@ -211,10 +213,43 @@ static int add_mark(struct timeline *t, struct error *error)
     return rc;
 }
 
+/* Where the marks around mark i leave the next one to go back to: the distance between them, and how far from here. */
+static size_t gap_without(const struct timeline *t, size_t i, size_t *distance)
+{
+    size_t after = i + 1 < t->n_marks ? t->marks[i + 1].length : t->length;
+    *distance = t->length - after;
+    return after - (i ? t->marks[i - 1].length : 0);
+}
+
+/* From the newest down, so that each decision meets the neighbour above that stays. */
+static void thin_marks(struct timeline *t)
+{
+    for (size_t i = t->n_marks; i-- > 0;) {
+        size_t distance, gap = gap_without(t, i, &distance);
+        if (gap <= distance / 8) drop_mark(t, i);
+    }
+}
+
+/* The mark whose absence costs least in proportion to the distance: the newest stays. */
+static void drop_least(struct timeline *t)
+{
+    size_t least = 0;
+    double cost = HUGE_VAL;
+    for (size_t i = 0; i + 1 < t->n_marks; i++) {
+        size_t distance, gap = gap_without(t, i, &distance);
+        double relative = (double)gap / (double)(distance + 1);
+        if (relative >= cost) continue;
+        cost = relative;
+        least = i;
+    }
+    drop_mark(t, least);
+}
+
 int timeline_mark(struct timeline *t, uint32_t most, struct error *error)
 {
     bool is_there = t->n_marks && t->marks[t->n_marks - 1].length == t->length;
-    while (t->n_marks > most || (most && t->n_marks == most && !is_there)) drop_mark(t, 0);
+    thin_marks(t);
+    while (t->n_marks > most || (most && t->n_marks == most && !is_there)) drop_least(t);
     return most && t->length && !is_there ? add_mark(t, error) : 0;
 }
 
@@ -252,11 +287,25 @@ static int rewind_to(struct timeline *t, size_t length, struct error *error)
     return 0;
 }
 
-int timeline_sync(struct timeline *t, const uint32_t *ids, size_t count, const struct eval_hooks *hooks, size_t *reused,
-                  struct error *error)
+static size_t common_length(const struct timeline *t, const uint32_t *ids, size_t count)
 {
     size_t same = 0;
     while (same < t->length && same < count && t->ids[same] == ids[same]) same++;
+    return same;
+}
+
+size_t timeline_reusable(const struct timeline *t, const uint32_t *ids, size_t count)
+{
+    size_t same = common_length(t, ids, count), i = t->n_marks;
+    if (same == t->length) return same;
+    while (i && t->marks[i - 1].length > same) i--;
+    return i ? t->marks[i - 1].length : 0;
+}
+
+int timeline_sync(struct timeline *t, const uint32_t *ids, size_t count, const struct eval_hooks *hooks, size_t *reused,
+                  struct error *error)
+{
+    size_t same = common_length(t, ids, count);
     if (reused) *reused = 0;
     int rc = same < t->length ? rewind_to(t, same, error) : 0;
     if (rc) return rc;

@@ -243,8 +243,6 @@ struct fuzz {
     struct kit kit;
     struct timeline *timeline; /* NULL: nothing in memory */
     uint32_t at;               /* the path it stands at */
-    uint32_t marks[MARKS];     /* paths remembered inside it, the latest last */
-    size_t n_marks;
     int64_t sessions[SESSIONS];
     uint32_t paths[SESSIONS];
     char dir[16];
@@ -261,7 +259,6 @@ static uint32_t fuzz_random(struct fuzz *f, uint32_t n)
 static void fuzz_forget(struct fuzz *f)
 {
     timeline_destroy(&f->timeline);
-    f->n_marks = 0;
 }
 
 static bool is_under(uint32_t path, uint32_t root)
@@ -269,18 +266,18 @@ static bool is_under(uint32_t path, uint32_t root)
     return path_depth(path) >= path_depth(root) && path_cut(path, path_depth(root)) == root;
 }
 
-/* Goes back to a mark on the way to path, where there is one. */
+/* Goes back to a mark on the way to path, where there is one: marks are set at the ends of turns only. */
 static bool fuzz_go_back(struct fuzz *f, uint32_t path)
 {
     struct error error;
     uint32_t ids[MOST];
-    size_t reused;
-    while (f->n_marks && !is_under(path, f->marks[f->n_marks - 1])) f->n_marks--;
-    if (!f->timeline || !f->n_marks) return false;
-    f->at = f->marks[f->n_marks - 1];
-    size_t n = path_ids(f->at, ids);
-    must(timeline_sync(f->timeline, ids, n, NULL, &reused, &error), &error);
-    assert_int_equal(reused, n);
+    size_t n = path_ids(path, ids), reused;
+    size_t kept = f->timeline ? timeline_reusable(f->timeline, ids, n) : 0;
+    if (!kept) return false;
+    for (f->at = path; path_ids(f->at, ids) > kept;) f->at = path_cut(f->at, path_depth(f->at) - 1);
+    must(timeline_sync(f->timeline, ids, kept, NULL, &reused, &error), &error);
+    assert_int_equal(reused, kept);
+    assert_int_equal(path_ids(f->at, ids), kept);
     f->rewound++;
     return true;
 }
@@ -316,11 +313,7 @@ static void fuzz_stand(struct fuzz *f, uint32_t path)
     }
     if (f->at == 1) return;
     assert_memory_equal(timeline_logits(f->timeline), oracle_logits(&f->oracle, path), VOCAB * sizeof(float));
-    if (f->n_marks && f->marks[f->n_marks - 1] == path) return;
-    while (f->n_marks && !is_under(path, f->marks[f->n_marks - 1])) f->n_marks--;
-    if (f->n_marks == MARKS) memmove(f->marks, f->marks + 1, --f->n_marks * sizeof *f->marks);
     must(timeline_mark(f->timeline, MARKS, &error), &error);
-    f->marks[f->n_marks++] = path;
 }
 
 /* The turns in the store are the session's. */

@@ -208,7 +208,7 @@ static void syncing(void **state)
     engine_close(&e);
 }
 
-static void marks_are_dropped_oldest_first(void **state)
+static void the_mark_missed_least_is_dropped(void **state)
 {
     (void)state;
     struct error error;
@@ -322,7 +322,7 @@ static int group(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batch_does_not_matter),          cmocka_unit_test(stopping), cmocka_unit_test(syncing),
-        cmocka_unit_test(marks_are_dropped_oldest_first), cmocka_unit_test(limits),   cmocka_unit_test(failures),
+        cmocka_unit_test(the_mark_missed_least_is_dropped), cmocka_unit_test(limits),   cmocka_unit_test(failures),
     };
     return cmocka_run_group_tests_name(test_device, tests, NULL, NULL);
 }
