@@ -18,6 +18,9 @@
 #include "engine/engine.h"
 #include "quant/gguf.h"
 
+/* How router logits become the scores of experts. */
+enum moe_gating { MOE_SIGMOID, MOE_SOFTMAX };
+
 /* Hyper-parameters: everything graph and backends need of the metadata. Filled and checked by model.c. */
 struct shape {
     uint32_t n_layer, n_embd, n_vocab, n_head;
@@ -28,7 +31,12 @@ struct shape {
     uint32_t n_ff, n_ff_exp, n_ff_shared;
     uint32_t n_expert, n_used;        /* 0 experts: every layer is dense */
     uint32_t n_dense;                 /* leading dense layers */
+    enum moe_gating gating;
+    bool expert_norm;               /* the weights of chosen experts are divided by their sum */
+    uint32_t n_group, n_group_used; /* groups of experts, and those a token may choose from; 1, 1: no groups */
     float expert_scale, eps;
+    bool rotates;      /* positions turn the shared channels of MLA (struct rope) */
+    float query_scale; /* beside 1 / sqrt(N + P): what MLA queries are multiplied by, 1 but for YaRN */
     uint32_t n_kda, n_mla;
 };
 
@@ -86,6 +94,16 @@ struct kda_out {
     float eps;
 };
 
+/* Rotary positions, before mla_store and mla_attend. Channels 2i and 2i + 1 of the shared part are a pair (x, y) that
+ * becomes (x cos - y sin, x sin + y cos). */
+struct rope {
+    uint32_t n, n_head, kv_lora, nope, rope; /* P is even */
+    uint64_t q;     /* [n][H][N + P]: the last P turned, then all times scale */
+    uint64_t c;     /* [n][R + P]: the last P turned */
+    uint64_t turns; /* [n][P / 2][2]: cosine and sine for each token and pair */
+    float scale;
+};
+
 struct mla_store {
     uint32_t n, first;  /* tokens, and the position of the first */
     uint32_t layer;     /* which MLA layer, counted from 0 */
@@ -112,10 +130,15 @@ struct mla_attend {
 struct moe_route {
     uint32_t n, n_expert, n_used;
     uint64_t logits; /* [n][X] */
-    uint64_t bias;   /* [X]: for the choice only */
+    uint64_t bias;   /* [X]: for the choice only; 0 = none */
     uint64_t chosen; /* u32 [n][K], best first; ties go to the lower index */
-    uint64_t weight; /* [n][K]: sigmoid, normalised over the chosen, times scale */
+    uint64_t weight; /* [n][K]: score, divided by the sum of the chosen unless raw, times scale */
     float scale;
+    enum moe_gating gating; /* score: sigmoid, or softmax over all experts */
+    bool raw;
+    /* With n_group > 1 the experts lie in so many equal groups, and only those of the n_group_used groups whose two
+     * best have the highest sum (with bias) can be chosen; K of them at least. At most 256. */
+    uint32_t n_group, n_group_used;
 };
 
 struct moe_experts {
@@ -160,6 +183,7 @@ struct backend_ops {
     void (*kda_gate)(struct backend *, const struct kda_gate *);
     void (*kda_delta)(struct backend *, const struct kda_delta *);
     void (*kda_out)(struct backend *, const struct kda_out *);
+    void (*rope)(struct backend *, const struct rope *);
     void (*mla_store)(struct backend *, const struct mla_store *);
     void (*mla_attend)(struct backend *, const struct mla_attend *);
     void (*moe_route)(struct backend *, const struct moe_route *);
@@ -187,6 +211,8 @@ uint32_t gpu_validation_messages(const struct backend *);
 /* Keeps compiled kernels in a folder (made when needed) from this run to the next. Right after opening. What cannot be
  * read or written is left: kernels are then compiled anew. */
 void gpu_keep_kernels(struct backend *, const char *dir);
+/* Whether products may round their factors to f16: on cooperative matrices they do. */
+bool gpu_multiplies_halves(const struct backend *);
 /* For tests, before prepare: a software device is from now on given the kernels of real GPUs. */
 void gpu_act_as_hardware(struct backend *);
 

@@ -108,6 +108,15 @@ const float *timeline_logits(const struct timeline *t)
 
 /* --------------------------------------------------------------------------------------------------- evaluate */
 
+/* Kernels may read, and weigh with 0, what follows the last row of a block. */
+static int clear_block(struct backend *b, uint64_t block, size_t bytes, struct error *error)
+{
+    int rc = b->ops->begin(b, error);
+    if (rc) return rc;
+    b->ops->fill(b, block, 0, bytes / 4 * 4);
+    return b->ops->submit(b, error);
+}
+
 int timeline_reserve(struct timeline *t, size_t length, struct error *error)
 {
     struct backend *b = t->engine->backend;
@@ -117,7 +126,8 @@ int timeline_reserve(struct timeline *t, size_t length, struct error *error)
         uint64_t *block = &t->blocks[t->n_blocks];
         int rc = b->ops->alloc(b, bytes, "MLA rows", block, error);
         if (rc) return rc;
-        rc = b->ops->upload(b, t->state.rows.table + t->n_blocks * sizeof *block, block, sizeof *block, error);
+        rc = clear_block(b, *block, bytes, error);
+        if (!rc) rc = b->ops->upload(b, t->state.rows.table + t->n_blocks * sizeof *block, block, sizeof *block, error);
         if (rc) {
             release(t, block);
             return rc;

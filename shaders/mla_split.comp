@@ -101,14 +101,15 @@ void main()
         }
     }
     [[unroll]] for (uint i = 0; i < QUERIES; i++) {
-        f32_ref part = f32_ref(p.part + (uint64_t(split) * queries + query + i) * (R + 2) * 4);
+        const uint64_t place = uint64_t(split) * p.pitch + query + i;
+        f32_ref part = f32_ref(p.part + place * R * 4), of_split = f32_ref(p.totals + place * 8);
         const float all = lanes_sum(total[i]);
         const bool mine = query + i < queries;
         if (mine) {
             [[unroll]] for (uint c = 0; c < PER; c++)
                 if (R % LANES == 0 || c * LANES + lane < R) part.v[c * LANES + lane] = sums[i][c];
-            part.v[R] = most[i];
-            part.v[R + 1] = all;
+            of_split.v[0] = most[i];
+            of_split.v[1] = all;
         }
     }
 }

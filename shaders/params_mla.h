@@ -22,21 +22,25 @@ struct params_mla_heads {
     uint32_t x_pitch; /* floats from head to head */
 };
 
-/* One part of the rows for all queries (t, h) of a tile. part: [splits][n * H][R + 2]: the sums, the maximum, and the
- * sum of the exponentials. */
+#define MLA_QUERIES 16 /* queries (t, h) of a split are padded to a multiple of this: pitch */
+#define MLA_SPLITS 256 /* at most */
+
+/* One split of the rows for all queries (t, h) of a tile. */
 struct params_mla_split {
-    uint64_t qa; /* [n][H][R] */
-    uint64_t q;  /* [n][H][N + P] */
-    uint64_t table, part;
+    uint64_t qa;     /* [n][H][R] */
+    uint64_t q;      /* [n][H][N + P] */
+    uint64_t table;
+    uint64_t part;   /* [splits][pitch][R]: sums */
+    uint64_t totals; /* [splits][pitch][2]: maximum, sum of the exponentials */
     uint32_t n, first, n_head, layer, row_bytes, nope;
     uint32_t keys; /* of a split */
-    uint32_t splits;
+    uint32_t splits, pitch;
     float scale;
 };
 
 struct params_mla_combine {
-    uint64_t part, latent; /* [n * H][R] */
-    uint32_t queries, splits;
+    uint64_t part, totals, latent; /* latent [n * H][R] */
+    uint32_t splits, pitch;
 };
 
 /* to[mat * mat_pitch + row * row_pitch + column * column_pitch] = w[mat][row][column] */

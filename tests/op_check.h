@@ -34,6 +34,7 @@ struct check {
     struct backend *backend;
     const struct backend_ops *ops;
     uint64_t seed;
+    bool halves; /* the backend may round factors to f16 */
     struct check_buffer buffers[CHECK_BUFFERS];
     double *doubles[CHECK_BUFFERS];
     size_t n_buffers, n_doubles;
@@ -169,7 +170,8 @@ static inline void check_nmse(struct check *c, struct check_buffer *b, const dou
     if (!(nmse <= most)) fail_msg("%s: NMSE %.3g on %s, at most %.3g", what, nmse, c->backend->name, most);
 }
 
-/* What all tests run on: the C twin; the GPU; the GPU with the kernels of real GPUs, if it is software. */
+/* What all tests run on: the C twin; the GPU under validation; last the kernels that only real GPUs get: on one, without
+ * validation (older layers hide its cooperative matrices), else on the software device. */
 enum check_pass { CHECK_TWIN, CHECK_GPU, CHECK_GPU_HARDWARE, CHECK_PASSES };
 
 /* A program's tests, and the shape and batch that need the most scratch memory. */
@@ -184,9 +186,12 @@ struct check_plan {
 static inline int check_open(struct check *c, enum check_pass pass, struct error *error)
 {
     if (pass == CHECK_TWIN) return cpu_backend_open(&c->backend, 0, error);
-    int rc = gpu_backend_open(&c->backend, UINT32_MAX, true, error);
-    if (rc == ERROR_FIT) rc = gpu_backend_open(&c->backend, 0, true, error);
-    if (!rc && pass == CHECK_GPU_HARDWARE) gpu_act_as_hardware(c->backend);
+    int rc = gpu_backend_open(&c->backend, UINT32_MAX, pass == CHECK_GPU, error);
+    if (rc == ERROR_FIT) {
+        rc = gpu_backend_open(&c->backend, 0, true, error);
+        if (!rc && pass == CHECK_GPU_HARDWARE) gpu_act_as_hardware(c->backend);
+    }
+    c->halves = !rc && gpu_multiplies_halves(c->backend);
     return rc;
 }
 

@@ -93,9 +93,10 @@ static const struct backend_ops gpu_ops = {
     .kda_gate = gpu_kda_gate,
     .kda_delta = gpu_kda_delta,
     .kda_out = gpu_kda_out,
+    .rope = gpu_rope,
     .mla_store = gpu_mla_store,
     .mla_attend = gpu_mla_attend,
-    .moe_route = gpu_moe_route,
+    .moe_route = gpu_route,
     .moe_experts = gpu_moe_experts,
     .profile_start = gpu_profile_start,
     .profile_read = gpu_profile_read,
@@ -171,6 +172,11 @@ uint32_t gpu_validation_messages(const struct backend *b)
 void gpu_keep_kernels(struct backend *b, const char *dir)
 {
     gpu_cache_open(gpu_of(b), dir);
+}
+
+bool gpu_multiplies_halves(const struct backend *b)
+{
+    return b->ops == &gpu_ops && ((const struct gpu *)b)->caps.coopmat;
 }
 
 void gpu_act_as_hardware(struct backend *b)

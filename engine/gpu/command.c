@@ -236,10 +236,8 @@ static bool recording(struct gpu *gpu)
 static double dispatch_bytes(const struct gpu_dispatch *d)
 {
     double sum = d->bytes;
-    for (uint32_t i = 0; d->bytes <= 0 && i < GPU_RANGES; i++) {
-        if (d->reads[i].bytes < GPU_ANYWHERE.bytes) sum += (double)d->reads[i].bytes;
-        if (d->writes[i].bytes < GPU_ANYWHERE.bytes) sum += (double)d->writes[i].bytes;
-    }
+    for (uint32_t i = 0; d->bytes <= 0 && i < GPU_RANGES; i++)
+        sum += (double)d->reads[i].bytes + (double)d->writes[i].bytes;
     return sum;
 }
 

@@ -55,8 +55,9 @@ struct gpu_kernel; /* pipeline.c */
 struct gpu_range { /* memory a command touches */
     uint64_t addr, bytes;
 };
-/* Memory reached through addresses that the host does not know (the rows of a timeline): meets every range. */
-#define GPU_ANYWHERE ((struct gpu_range){1, UINT64_MAX - 1})
+/* The rows of timelines, which kernels reach through tables that the host does not follow: an address of nothing else.
+ * Inside a batch only such kernels touch rows. */
+#define GPU_ROWS ((struct gpu_range){1, 1})
 
 enum { GPU_RANGES = 12, GPU_SPECS = 8, GPU_TOUCHED = 64, GPU_STAGES = 2, GPU_COMMANDS = 4 };
 
@@ -204,8 +205,8 @@ void gpu_cache_open(struct gpu *, const char *dir);
 void gpu_cache_close(struct gpu *);
 
 /* -------------------------------------------------------------------------------------------------- operations */
-/* ops_dense.c, ops_moe.c, ops_kda.c, ops_mla.c: the recorded operations of struct backend_ops. A prepare reserves the
- * scratch memory of its file for batches of n tokens. */
+/* ops_dense.c, ops_moe.c, ops_kda.c, ops_mla.c, ops_rope.c: the recorded operations of struct backend_ops. A prepare
+ * reserves the scratch memory of its file for batches of n tokens. */
 
 static inline uint32_t gpu_div_up(uint64_t a, uint64_t b)
 {
@@ -255,6 +256,10 @@ void gpu_kda_conv(struct backend *, const struct kda_conv *);
 void gpu_kda_gate(struct backend *, const struct kda_gate *);
 void gpu_kda_delta(struct backend *, const struct kda_delta *);
 void gpu_kda_out(struct backend *, const struct kda_out *);
+
+/* ops_rope.c. gpu_route is moe_route in all its forms, by way of gpu_moe_route where that serves. */
+void gpu_rope(struct backend *, const struct rope *);
+void gpu_route(struct backend *, const struct moe_route *);
 
 int gpu_mla_prepare(struct gpu *, const struct shape *, uint32_t n, struct error *);
 void gpu_mla_store(struct backend *, const struct mla_store *);

@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 static_assert(MLA_SEGMENT == STATE_SEGMENT, "kernels and states agree on blocks of rows");
 static_assert(ENGINE_F32 == 0 && ENGINE_F16 == 1 && ENGINE_Q8_0 == 8, "mla_row.glsl knows these numbers");
@@ -46,10 +47,16 @@ static uint32_t unrolled(const struct gpu *gpu)
     return gpu->caps.is_software ? lanes(gpu) : 4;
 }
 
-/* Teams that fill the device. */
-static uint32_t teams_wanted(const struct gpu *gpu)
+/* Into how many parts so many queries divide the rows at most: enough to fill the device. */
+static uint32_t splits_most(const struct gpu *gpu, uint64_t queries)
 {
-    return gpu->caps.is_software ? 8 : 2048;
+    const uint32_t teams = gpu->caps.is_software ? 8 : 2048, wanted = teams / gpu_div_up(queries, SPLIT_QUERIES);
+    return least(most(wanted, 1), MLA_SPLITS);
+}
+
+static uint32_t query_pitch(uint64_t queries)
+{
+    return gpu_div_up(queries, MLA_QUERIES) * MLA_QUERIES;
 }
 
 /* -------------------------------------------------------------------------------------------- scratch memory */
@@ -68,17 +75,18 @@ static struct gpu_range layout_floats(struct layout *l, uint64_t count)
 
 struct absorbed_scratch {
     struct gpu_range query, latent; /* [n][H][R] */
-    struct gpu_range part;          /* [splits][n * H][R + 2] */
+    struct gpu_range part, totals;  /* [splits][pitch][R], [2] */
 };
 
 static uint64_t absorbed_layout(const struct gpu *gpu, uint64_t base, uint64_t queries, uint32_t kv_lora,
                                 struct absorbed_scratch *out)
 {
     struct layout l = {base};
-    const uint64_t wanted = (uint64_t)teams_wanted(gpu) * SPLIT_QUERIES;
+    const uint64_t places = splits_most(gpu, queries) * query_pitch(queries);
     out->query = layout_floats(&l, queries * kv_lora);
     out->latent = layout_floats(&l, queries * kv_lora);
-    out->part = layout_floats(&l, (queries > wanted ? queries : wanted) * (kv_lora + 2));
+    out->part = layout_floats(&l, places * kv_lora);
+    out->totals = layout_floats(&l, places * 2);
     return l.at - base;
 }
 
@@ -145,7 +153,7 @@ void gpu_mla_store(struct backend *backend, const struct mla_store *op)
                           .groups = {gpu_div_up(op->n, 64 / lanes(gpu))},
                           .reads = {gpu_floats(op->c, (uint64_t)op->n * (op->kv_lora + op->rope)),
                                     gpu_floats(op->gain, op->kv_lora)},
-                          .writes = {GPU_ANYWHERE},
+                          .writes = {GPU_ROWS},
                       });
 }
 
@@ -184,6 +192,13 @@ static void head_products(struct gpu *gpu, const struct mla_attend *op, const st
                       });
 }
 
+/* Cooperative matrices read rows as they are. */
+static bool split_is_coop(const struct gpu *gpu, const struct mla_attend *op)
+{
+    return gpu->caps.coopmat && gpu->caps.subgroup == 32 && op->rows->dtype == ENGINE_F16 && op->kv_lora % 64 == 0 &&
+           op->rope % 32 == 0;
+}
+
 static void split_rows(struct gpu *gpu, const struct mla_attend *op, const struct absorbed_scratch *s, uint32_t splits,
                        uint32_t keys)
 {
@@ -193,6 +208,7 @@ static void split_rows(struct gpu *gpu, const struct mla_attend *op, const struc
         .q = op->q,
         .table = op->rows->table,
         .part = s->part.addr,
+        .totals = s->totals.addr,
         .n = op->n,
         .first = op->first,
         .n_head = op->n_head,
@@ -201,38 +217,53 @@ static void split_rows(struct gpu *gpu, const struct mla_attend *op, const struc
         .nope = op->nope,
         .keys = keys,
         .splits = splits,
+        .pitch = query_pitch(queries),
         .scale = 1 / sqrtf((float)(op->nope + op->rope)),
     };
     const uint32_t group = gpu->caps.is_software ? gpu->caps.subgroup : 64;
-    gpu_dispatch(gpu, &(struct gpu_dispatch){
-                          .label = "mla split",
-                          .shader = SHADER_MLA_SPLIT,
-                          .spec = {group, gpu->caps.subgroup, op->rows->dtype, op->kv_lora, op->rope, tile,
-                                   gpu->caps.is_software ? 4 : 1},
-                          .n_spec = 7,
-                          .params = &params,
-                          .params_bytes = sizeof params,
-                          .groups = {gpu_div_up((uint64_t)gpu_div_up(queries, tile) * splits, group / lanes(gpu))},
-                          .reads = {s->query, GPU_ANYWHERE},
-                          .writes = {s->part},
-                      });
+    struct gpu_dispatch d = {
+        .label = "mla split",
+        .params = &params,
+        .params_bytes = sizeof params,
+        .reads = {s->query, GPU_ROWS},
+        .writes = {s->part, s->totals},
+        .bytes = (double)(op->first + op->n) * op->rows->row_bytes,
+        .flops = 2.0 * queries * (op->first + op->n) * (2.0 * op->kv_lora + op->rope),
+    };
+    if (split_is_coop(gpu, op)) {
+        d.shader = SHADER_MLA_SPLIT_COOP;
+        d.n_spec = 4;
+        memcpy(d.spec, (uint32_t[]){128, gpu->caps.subgroup, op->kv_lora, op->rope}, 4 * sizeof(uint32_t));
+        d.groups[0] = splits;
+        d.groups[1] = gpu_div_up(queries, MLA_QUERIES);
+    } else {
+        const uint32_t spec[] = {group, gpu->caps.subgroup,           op->rows->dtype, op->kv_lora, op->rope,
+                                 tile,  gpu->caps.is_software ? 4 : 1};
+        d.shader = SHADER_MLA_SPLIT;
+        d.n_spec = sizeof spec / sizeof *spec;
+        memcpy(d.spec, spec, sizeof spec);
+        d.groups[0] = gpu_div_up((uint64_t)gpu_div_up(queries, tile) * splits, group / lanes(gpu));
+    }
+    gpu_dispatch(gpu, &d);
 }
 
 static void combine_splits(struct gpu *gpu, const struct mla_attend *op, const struct absorbed_scratch *s,
                            uint32_t splits)
 {
-    const uint32_t queries = op->n * op->n_head;
-    const struct params_mla_combine params = {s->part.addr, s->latent.addr, queries, splits};
+    const uint32_t queries = op->n * op->n_head, channels = 64, group = gpu->caps.is_software ? channels : 256;
+    const struct params_mla_combine params = {s->part.addr, s->totals.addr, s->latent.addr, splits,
+                                              query_pitch(queries)};
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "mla combine",
                           .shader = SHADER_MLA_COMBINE,
-                          .spec = {64, gpu->caps.subgroup, op->kv_lora},
-                          .n_spec = 3,
+                          .spec = {group, gpu->caps.subgroup, op->kv_lora, channels},
+                          .n_spec = 4,
                           .params = &params,
                           .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(op->kv_lora, 64), queries},
-                          .reads = {s->part},
+                          .groups = {gpu_div_up(op->kv_lora, channels), queries},
+                          .reads = {s->part, s->totals},
                           .writes = {s->latent},
+                          .bytes = 4.0 * splits * queries * op->kv_lora,
                       });
 }
 
@@ -241,8 +272,7 @@ static void attend_absorbed(struct gpu *gpu, const struct mla_attend *op)
     const uint32_t queries = op->n * op->n_head, end = op->first + op->n;
     struct absorbed_scratch s;
     absorbed_layout(gpu, gpu->scratch[GPU_SCRATCH_MLA].addr, queries, op->kv_lora, &s);
-    const uint32_t wanted = most(teams_wanted(gpu) / gpu_div_up(queries, SPLIT_QUERIES), 1);
-    const uint32_t splits = least(wanted, gpu_div_up(end, SPLIT_KEYS));
+    const uint32_t splits = least(splits_most(gpu, queries), gpu_div_up(end, SPLIT_KEYS));
     const uint32_t keys = gpu_div_up(gpu_div_up(end, splits), SPLIT_KEYS) * SPLIT_KEYS;
     const struct gpu_range q = gpu_floats(op->q, (uint64_t)queries * (op->nope + op->rope));
     head_products(gpu, op, op->k_b, q, op->nope + op->rope, s.query);
@@ -322,7 +352,7 @@ static void expand_rows(struct gpu *gpu, const struct mla_attend *op, const stru
         .params_bytes = sizeof params,
         .groups = {gpu_div_up(op->nope + op->vdim, lanes(gpu) * per), tiles * MLA_TILE / (ROWS * (group / lanes(gpu))),
                    op->n_head},
-        .reads = {s->w, GPU_ANYWHERE},
+        .reads = {s->w, GPU_ROWS},
         .writes = {s->k, s->v},
     };
     gpu_dispatch(gpu, &d);
@@ -334,7 +364,7 @@ static void expand_rows(struct gpu *gpu, const struct mla_attend *op, const stru
         .params = &params,
         .params_bytes = sizeof params,
         .groups = {gpu_div_up(op->rope * MLA_TILE, 64), tiles},
-        .reads = {GPU_ANYWHERE},
+        .reads = {GPU_ROWS},
         .writes = {s->pe},
     };
     gpu_dispatch(gpu, &d);
