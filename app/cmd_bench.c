@@ -13,8 +13,8 @@
 #include "app/commands.h"
 #include "app/console.h"
 #include "app/json.h"
+#include "app/model_open.h"
 #include "app/options.h"
-#include "app/paths.h"
 #include "app/progress.h"
 #include "app/sanitize.h"
 
@@ -226,18 +226,10 @@ static void print_json(const struct bench *b)
 
 static int open_bench(struct bench *b, const struct settings *s, struct error *error)
 {
-    char *model = NULL;
-    struct engine_params params = settings_engine(s);
-    int rc = paths_model(s->model, &model, error);
-    params.model = model;
-    if (!params.context) params.context = (uint32_t)(b->most + 1);
-    if (!rc && params.context < b->most)
-        rc = error_set(error, ERROR_FIT, "The deepest measurement takes %zu tokens, --ctx holds %u.", b->most,
-                       params.context);
-    if (!rc) rc = engine_open(&b->engine, &params, error);
-    if (!rc) rc = timeline_create(&b->timeline, b->engine, error);
-    free(model);
-    return rc;
+    struct model_opening opening = {.settings = s, .params = settings_engine(s), .need = b->most};
+    if (!opening.params.context) opening.params.context = (uint32_t)(b->most + 1);
+    int rc = model_open(&b->engine, &opening, error);
+    return rc ? rc : timeline_create(&b->timeline, b->engine, error);
 }
 
 static int run_bench(const struct settings *s, struct bench *b, struct error *error)

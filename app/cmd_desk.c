@@ -7,6 +7,7 @@
 
 #include "app/commands.h"
 #include "app/console.h"
+#include "app/model_find.h"
 #include "app/options.h"
 #include "app/paths.h"
 #include "app/tui.h"
@@ -38,7 +39,7 @@ static int run_desk(const struct settings *s, const struct desk_options *o, int 
     char *model = NULL, *data = NULL;
     struct store *store = NULL;
     struct document_list documents = {0};
-    int rc = paths_model(s->model, &model, error);
+    int rc = model_find(s->model, s->data_dir, &model, error);
     if (!rc && n_paths) rc = documents_read(&documents, paths, (size_t)n_paths, error);
     if (!rc && !s->ephemeral) rc = paths_data(s->data_dir, &data, error);
     if (!rc && data) rc = store_open(&store, data, error);

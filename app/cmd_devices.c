@@ -9,8 +9,9 @@
 #include "app/console.h"
 #include "app/json.h"
 #include "app/memory_plan.h"
+#include "app/model_find.h"
+#include "app/model_open.h"
 #include "app/options.h"
-#include "app/paths.h"
 #include "app/progress.h"
 #include "app/sanitize.h"
 
@@ -37,7 +38,7 @@ static const struct command_usage devices_usage = {
 
 static void print_safe(const char *before, const char *text, const char *after)
 {
-    char safe[SANITIZE_ROOM(256)];
+    char safe[SANITIZE_ROOM(480)];
     sanitize_line(text, safe, sizeof safe);
     printf("%s%s%s", before, safe, after);
 }
@@ -51,12 +52,16 @@ static void describe_plan(const struct engine_plan *p, struct json *j)
     json_uint(j, "workspace", p->workspace);
     json_uint(j, "available", p->available);
     json_uint(j, "context", p->context);
+    json_uint(j, "context_own", p->context_own);
     json_uint(j, "context_fits", p->context_fits);
     json_bool(j, "fits", p->fits);
+    json_uint(j, "host", p->host);
+    json_uint(j, "host_available", p->host_available);
     json_close(j, '}');
 }
 
-static void describe_device(const struct engine_device *d, const struct engine_plan *plan, struct json *j)
+static void describe_device(const struct engine_device *d, const struct engine_plan *plan, const char *advice,
+                            struct json *j)
 {
     json_open(j, NULL, '{');
     json_text(j, "id", d->id);
@@ -67,10 +72,11 @@ static void describe_device(const struct engine_device *d, const struct engine_p
     json_uint(j, "memory_free", d->memory_free);
     json_text(j, "note", d->note);
     if (plan) describe_plan(plan, j);
+    if (*advice) json_text(j, "advice", advice);
     json_close(j, '}');
 }
 
-static void print_device(const struct engine_device *d, const struct engine_plan *plan)
+static void print_device(const struct engine_device *d, const struct engine_plan *plan, const char *advice)
 {
     char memory[32], left[32], line[MEMORY_PLAN_ROOM];
     printf("%-10s  ", d->id);
@@ -79,6 +85,22 @@ static void print_device(const struct engine_device *d, const struct engine_plan
            format_bytes(d->memory_free, left));
     if (d->note[0]) print_safe(d->is_usable ? "            " : "            not usable: ", d->note, "\n");
     if (plan) printf("            %s\n", memory_plan_describe(plan, line));
+    if (*advice) print_safe("            ", advice, "\n");
+}
+
+/* The plan for one device; what would fit there instead is `advice`, an empty sentence where all is well. */
+static int plan_device(const struct settings *s, const char *model, const struct engine_device *d,
+                       struct engine_plan *plan, struct error *advice, struct error *error)
+{
+    struct engine_params params = settings_engine(s);
+    char note[MEMORY_NOTE_ROOM] = "";
+    params.device = d->id;
+    params.model = model;
+    *advice = (struct error){0};
+    int rc = memory_plan_settle(plan, &params, 0, note, advice);
+    if (rc == ERROR_FIT) return 0;
+    if (!rc && *note) error_set(advice, ERROR_NONE, "%s", note);
+    return rc ? error_set(error, advice->code, "%s", advice->text) : 0;
 }
 
 static int list_devices(const struct settings *s, bool as_json, struct error *error)
@@ -88,21 +110,19 @@ static int list_devices(const struct settings *s, bool as_json, struct error *er
     int rc = engine_devices(list, DEVICES_MOST, &count, error);
     struct json j = {0};
     char *model = NULL;
-    bool has_model = !paths_model(s->model, &model, s->model ? error : NULL);
+    bool has_model = !model_find(s->model, s->data_dir, &model, s->model ? error : NULL);
     if (!rc && s->model && !has_model) rc = error->code;
     if (!rc && as_json) json_open(&j, NULL, '[');
     for (size_t i = 0; !rc && i < count; i++) {
         struct engine_plan plan;
-        struct engine_params params = settings_engine(s);
-        params.device = list[i].id;
-        params.model = model;
+        struct error advice = {0};
         bool planned = has_model && list[i].is_usable;
-        if (planned) rc = engine_plan(&plan, &params, error);
+        if (planned) rc = plan_device(s, model, &list[i], &plan, &advice, error);
         if (rc) break;
         if (as_json)
-            describe_device(&list[i], planned ? &plan : NULL, &j);
+            describe_device(&list[i], planned ? &plan : NULL, advice.text, &j);
         else
-            print_device(&list[i], planned ? &plan : NULL);
+            print_device(&list[i], planned ? &plan : NULL, advice.text);
     }
     if (!rc && as_json) {
         json_close(&j, ']');
@@ -116,13 +136,10 @@ static int list_devices(const struct settings *s, bool as_json, struct error *er
 /* The engine's own choice, so that the two can never differ. */
 static int show_used(const struct settings *s, bool as_json, struct error *error)
 {
-    char *model = NULL;
     struct engine *engine = NULL;
-    struct engine_params params = settings_engine(s);
-    int rc = paths_model(s->model, &model, error);
-    params.model = model;
-    params.context = params.context ? params.context : 1024;
-    if (!rc) rc = engine_open(&engine, &params, error);
+    struct model_opening opening = {.settings = s, .params = settings_engine(s)};
+    if (!opening.params.context) opening.params.context = 1024;
+    int rc = model_open(&engine, &opening, error);
     if (!rc && as_json) {
         struct json j = {0};
         json_open(&j, NULL, '{');
@@ -138,7 +155,6 @@ static int show_used(const struct settings *s, bool as_json, struct error *error
         print_safe(", model: ", engine_info(engine)->model_name, "\n");
     }
     engine_close(&engine);
-    free(model);
     return rc;
 }
 

@@ -11,6 +11,8 @@
 
 #include "app/commands.h"
 #include "app/console.h"
+#include "app/model_find.h"
+#include "app/model_open.h"
 #include "app/options.h"
 #include "app/progress.h"
 #include "app/score.h"
@@ -113,15 +115,18 @@ static int read_file(struct gathering *g, const char *path, struct error *error)
 /* The names of the matrices are those of the file, which is opened for a moment beside the engine's own mapping. */
 static int open_model(struct gathering *g, const struct settings *s, const char *model, struct error *error)
 {
-    struct gguf *file;
-    struct engine_params params = settings_engine(s);
-    params.model = model;
-    params.context = g->options->chunk + 1;
-    params.observe = gather;
-    params.observe_ctx = g;
-    if (!strcmp(s->device, "auto")) params.device = "cpu";
-    int rc = engine_open(&g->engine, &params, error);
-    if (!rc) rc = gguf_open(&file, model, error);
+    struct gguf *file = NULL;
+    struct model_opening opening = {
+        .settings = s, .name = model, .params = settings_engine(s), .need = g->options->chunk + 1};
+    char *path = NULL;
+    opening.params.context = g->options->chunk + 1;
+    opening.params.observe = gather;
+    opening.params.observe_ctx = g;
+    if (!strcmp(s->device, "auto")) opening.params.device = "cpu";
+    int rc = model_open(&g->engine, &opening, error);
+    if (!rc) rc = model_find(model, s->data_dir, &path, error);
+    if (!rc) rc = gguf_open(&file, path, error);
+    free(path);
     if (rc) return rc;
     rc = imatrix_create(&g->imatrix, file, error);
     gguf_close(&file);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/actions.h"
 #include "app/commands.h"
 #include "app/console.h"
 #include "app/json.h"
@@ -25,11 +26,12 @@ static const struct option models_table[] = {
 static const struct command_usage models_usage = {
     .name = "models",
     .arguments = "[ACTION [NAME]...]",
-    .about = "list             the models here, and parts of models (the default)\n"
-             "rm NAME...       remove models, or their parts\n"
-             "verify [NAME]... read them again and compare every hash; without a name: all\n"
-             "import FILE      copy a GGUF file of yours in\n"
-             "A NAME is a file's name in the list, or a name that `lectern pull` shows.",
+    .about =
+        "list             the models here, and parts of models (the default)\n"
+        "rm NAME...       remove models, or their parts\n"
+        "verify [NAME]... read them again and compare every hash; without a name: all\n"
+        "import FILE      copy a GGUF file of yours in; of a model in parts all of them\n"
+        "A NAME is a name in the list, \".gguf\" left out or not, or one that `lectern pull` shows; -m takes it too.",
     .options = models_table,
 };
 
@@ -50,9 +52,10 @@ static void list_json(const struct model_list *list, const char *folder)
         json_text(&j, "name", f->name);
         json_text(&j, "folder", folder);
         json_bool(&j, "whole", !f->is_part);
+        json_uint(&j, "files", f->n_parts);
         json_uint(&j, "bytes", f->size);
         json_uint(&j, "bytes_here", f->here);
-        if (f->trust) json_hex(&j, "sha256", f->sha256, sizeof f->sha256);
+        if (f->trust && f->n_parts == 1) json_hex(&j, "sha256", f->sha256, sizeof f->sha256);
         json_text(&j, "sha256_from", manifest_trust_name(f->trust));
         json_close(&j, '}');
     }
@@ -71,8 +74,10 @@ static int list_models(const struct work *w, struct error *error)
         char size[32], state[64] = "whole";
         if (f->is_part)
             snprintf(state, sizeof state, "%.0f %%", 100.0 * (double)f->here / (double)(f->size + !f->size));
-        printf("%10s  %-6s  %-9s  %s\n", format_bytes(f->size, size), state,
+        printf("%10s  %-6s  %-9s  %s", format_bytes(f->size, size), state,
                f->trust ? manifest_trust_name(f->trust) : "unhashed", f->name);
+        if (f->n_parts > 1) printf(" (%u files)", f->n_parts);
+        putchar('\n');
     }
     if (w->json) list_json(&list, w->folder);
     if (!w->json) console_say("%zu model%s in %s", list.count, list.count == 1 ? "" : "s", w->folder);
@@ -84,16 +89,16 @@ static int remove_models(const struct work *w, struct error *error)
 {
     int rc = 0;
     for (int i = 0; !rc && i < w->count; i++) {
-        char name[DOWNLOAD_NAME_MOST + 1];
-        rc = models_file_name(w->arguments[i], name, error);
-        if (!rc) rc = models_remove(w->folder, name, error);
-        if (!rc) console_say("removed %s", name);
+        struct model_file f;
+        rc = models_get(w->folder, w->arguments[i], &f, error);
+        if (!rc) rc = models_remove(w->folder, f.name, error);
+        if (!rc) console_say("removed %s", f.name);
     }
     return rc;
 }
 
 /* *bad counts the damaged ones. */
-static int verify_one(const struct work *w, const char *name, size_t *bad, struct error *error)
+static int verify_file(const struct work *w, const char *name, size_t *bad, struct error *error)
 {
     struct transfer_console console;
     struct models_verdict verdict;
@@ -114,12 +119,24 @@ static int verify_one(const struct work *w, const char *name, size_t *bad, struc
     return 0;
 }
 
+static int verify_model(const struct work *w, const struct model_file *f, size_t *bad, struct error *error)
+{
+    struct model_parts parts = model_parts_of(f->name);
+    int rc = f->is_part ? error_set(error, ERROR_MODEL, "%s is not whole yet.", f->name) : 0;
+    for (unsigned i = 1; !rc && i <= parts.count; i++) {
+        char name[DOWNLOAD_NAME_MOST + 1];
+        model_parts_name(&parts, i, name);
+        rc = verify_file(w, name, bad, error);
+    }
+    return rc;
+}
+
 static int verify_all(const struct work *w, size_t *bad, struct error *error)
 {
     struct model_list list;
     int rc = models_list(w->folder, &list, error);
     for (size_t i = 0; !rc && i < list.count; i++)
-        if (!list.items[i].is_part) rc = verify_one(w, list.items[i].name, bad, error);
+        if (!list.items[i].is_part) rc = verify_model(w, &list.items[i], bad, error);
     if (!rc) model_list_free(&list);
     return rc;
 }
@@ -129,9 +146,9 @@ static int verify_models(const struct work *w, struct error *error)
     size_t bad = 0;
     int rc = w->count ? 0 : verify_all(w, &bad, error);
     for (int i = 0; !rc && i < w->count; i++) {
-        char name[DOWNLOAD_NAME_MOST + 1];
-        rc = models_file_name(w->arguments[i], name, error);
-        if (!rc) rc = verify_one(w, name, &bad, error);
+        struct model_file f;
+        rc = models_get(w->folder, w->arguments[i], &f, error);
+        if (!rc) rc = verify_model(w, &f, &bad, error);
     }
     if (rc || !bad) return rc;
     return error_set(error, ERROR_MODEL, "%zu damaged; `lectern pull --repair` fetches the damaged chunks again.", bad);
@@ -149,27 +166,21 @@ static int import_model(const struct work *w, struct error *error)
 }
 
 static const struct action {
-    const char *name;
+    struct action_form form;
     int (*run)(const struct work *, struct error *);
-    int least, most; /* arguments */
 } actions[] = {
-    {"list", list_models, 0, 0},
-    {"rm", remove_models, 1, 1000},
-    {"verify", verify_models, 0, 1000},
-    {"import", import_model, 1, 1},
+    {{"list", 0, 0}, list_models},
+    {{"rm", 1, 1000}, remove_models},
+    {{"verify", 0, 1000}, verify_models},
+    {{"import", 1, 1}, import_model},
 };
 
 static int run_action(const struct settings *settings, bool json, int argc, char **argv, struct error *error)
 {
-    const char *name = argc > 1 ? argv[1] : "list";
-    const struct action *action = NULL;
-    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
-        if (!strcmp(actions[i].name, name)) action = &actions[i];
-    if (!action) return error_set(error, ERROR_USAGE, "models cannot \"%.80s\"; see lectern models --help.", name);
+    const struct action_table table = {"models", actions, sizeof actions / sizeof *actions, sizeof *actions};
+    const struct action *action = action_find(&table, argc, argv, error);
+    if (!action) return ERROR_USAGE;
     struct work work = {.json = json, .arguments = argv + 2, .count = argc > 2 ? argc - 2 : 0};
-    if (work.count < action->least || work.count > action->most)
-        return error_set(error, ERROR_USAGE, "models %s takes %d argument%s; see lectern models --help.", name,
-                         action->least, action->least == 1 ? "" : "s");
     char *folder = NULL;
     int rc = models_folder(settings->data_dir, &folder, error);
     work.folder = folder;

@@ -13,8 +13,8 @@
 #include "app/commands.h"
 #include "app/console.h"
 #include "app/json.h"
+#include "app/model_open.h"
 #include "app/options.h"
-#include "app/paths.h"
 #include "app/progress.h"
 #include "app/score.h"
 
@@ -236,15 +236,10 @@ static void print_json(const struct perplexity *p)
 
 static int open_model(struct perplexity *p, const struct settings *s, struct error *error)
 {
-    char *model = NULL;
-    struct engine_params params = settings_engine(s);
-    int rc = paths_model(s->model, &model, error);
-    params.model = model;
-    params.context = p->chunk;
-    if (!rc) rc = engine_open(&p->engine, &params, error);
-    if (!rc) rc = timeline_create(&p->timeline, p->engine, error);
-    free(model);
-    return rc;
+    struct model_opening opening = {.settings = s, .params = settings_engine(s), .need = p->chunk};
+    opening.params.context = p->chunk;
+    int rc = model_open(&p->engine, &opening, error);
+    return rc ? rc : timeline_create(&p->timeline, p->engine, error);
 }
 
 static int run(struct perplexity *p, const struct settings *s, const char *path, struct error *error)

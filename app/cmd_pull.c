@@ -5,16 +5,15 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "app/commands.h"
 #include "app/console.h"
 #include "app/json.h"
+#include "app/memory_plan.h"
 #include "app/models.h"
 #include "app/options.h"
-#include "app/paths.h"
 #include "app/progress.h"
-#include "app/pull_source.h"
+#include "app/pull_set.h"
 #include "app/sanitize.h"
 #include "app/transfer_console.h"
 
@@ -45,6 +44,7 @@ static const struct command_usage pull_usage = {
     .arguments = "[NAME | hf:OWNER/REPO/FILE.gguf | URL]",
     .about =
         "Downloads a model once; nothing else of lectern ever uses the network. Run it again to go on after a stop.\n"
+        "One file of several (-00001-of-0000N.gguf) means them all. `lectern -m NAME` uses what was pulled.\n"
         "Without an argument: the choices, what each needs here (at --ctx, default 131,072), and a suggestion.\n"
         "In the environment: HF_TOKEN, HF_ENDPOINT, https_proxy and its like; ~/.netrc.",
     .options = pull_table,
@@ -80,14 +80,17 @@ static int look_at_machine(struct machine *m, struct error *error)
 static const struct catalogue_entry *suggest(const struct machine *m, const struct engine_params *params,
                                              const struct engine_device **where)
 {
-    const struct engine_device *devices[] = {m->has_gpu ? &m->gpu : NULL, &m->cpu};
-    for (size_t i = 0; i < 2; i++)
-        for (const struct catalogue_entry *e = catalogue; devices[i] && e->name; e++) {
-            if (!catalogue_plan(e, devices[i]->memory_free, params).fits) continue;
-            *where = devices[i];
-            return e;
-        }
-    return NULL;
+    const struct catalogue_entry *e = NULL;
+    *where = &m->gpu;
+    if (m->has_gpu) e = memory_plan_suggest(m->gpu.memory_free, false, UINT64_MAX, params);
+    if (e) return e;
+    *where = &m->cpu;
+    return memory_plan_suggest(m->cpu.memory_free, true, UINT64_MAX, params);
+}
+
+static bool runs_on_gpu(const struct catalogue_entry *e)
+{
+    return !e->format || engine_gpu_takes(e->format);
 }
 
 /* "fits", "40,960 tokens", "-" */
@@ -107,7 +110,10 @@ static void print_entry(const struct catalogue_entry *e, const struct machine *m
     char size[32], need[32], on_cpu[48], on_gpu[48];
     printf("%-16s %s%-9s  %-9s  %-16s %-16s %s\n", e->name, e->bytes_are_known ? " " : "~",
            format_bytes(e->bytes, size), format_bytes(cpu.weights + cpu.rows + cpu.state + cpu.workspace, need),
-           m->has_gpu ? say_fit(&gpu, on_gpu) : "-", say_fit(&cpu, on_cpu), e->remark);
+           !m->has_gpu       ? "-"
+           : !runs_on_gpu(e) ? "cpu only"
+                             : say_fit(&gpu, on_gpu),
+           say_fit(&cpu, on_cpu), e->remark);
 }
 
 static void print_device(const char *what, const struct engine_device *d)
@@ -153,8 +159,8 @@ static void describe_entry(const struct catalogue_entry *e, const struct machine
     json_text(j, "remark", e->remark);
     json_uint(j, "context", cpu.context);
     json_uint(j, "memory", cpu.weights + cpu.rows + cpu.state + cpu.workspace);
-    json_bool(j, "fits_gpu", gpu.fits);
-    json_uint(j, "context_fits_gpu", gpu.context_fits);
+    json_bool(j, "fits_gpu", gpu.fits && runs_on_gpu(e));
+    json_uint(j, "context_fits_gpu", runs_on_gpu(e) ? gpu.context_fits : 0);
     json_bool(j, "fits_cpu", cpu.fits);
     json_uint(j, "context_fits_cpu", cpu.context_fits);
     json_close(j, '}');
@@ -193,68 +199,60 @@ static int check_options(const struct pull_options *o, uint8_t hash[32], struct 
     return 0;
 }
 
-static void tell_result(const struct download_result *r, const char *name)
+/* The catalogue speaks of what its repository's main holds; another revision may hold another file. */
+static int set_known(struct pull_set *set, const struct pull_options *o, uint8_t hash[32], struct error *error)
 {
-    char size[32], fetched[32], hex[65];
-    const char *who = r->trust == TRUST_COMPUTED ? "noted" : manifest_trust_name(r->trust);
-    console_say("%s: %s, of them %s fetched now; SHA-256 %s (%s)", name, format_bytes(r->size, size),
-                format_bytes(r->fetched, fetched), hash_to_hex(r->sha256, hex), who);
+    struct download_params *p = &set->file;
+    const struct catalogue_entry *e = o->revision ? NULL : set->source->entry;
+    if (o->sha256 && set->source->parts.count > 1)
+        return error_set(error, ERROR_USAGE, "--sha256 is of one file; this model has %u.", set->source->parts.count);
+    if (e) set->sizes = e->part_bytes;
+    if (e && e->bytes_are_known && !e->part_bytes) p->size = e->bytes, p->trust = TRUST_CATALOGUE;
+    if (e && e->sha256 && hash_from_hex(e->sha256, hash)) p->sha256 = hash, p->trust = TRUST_CATALOGUE;
+    if (o->sha256 && hash_from_hex(o->sha256, hash)) p->sha256 = hash, p->trust = TRUST_USER;
+    return 0;
 }
 
-/* true when the model is there and need not be fetched. */
-static int is_here(const char *folder, const char *name, bool *here, struct error *error)
-{
-    char *path = NULL;
-    struct stat status;
-    int rc = paths_join(folder, name, &path, error);
-    *here = !rc && !lstat(path, &status);
-    free(path);
-    return rc;
-}
-
-static int fetch(const struct pull_source *source, const struct pull_options *o, bool repair, struct download_params *p,
-                 struct error *error)
+static int fetch(struct pull_set *set, const struct pull_options *o, struct error *error)
 {
     struct transfer_console console;
-    struct download_result result;
     const char *token = getenv("HF_TOKEN");
-    p->source = source->address;
-    p->name = source->name;
-    p->token = source->is_hub && token && *token ? token : NULL;
+    struct download_params *p = &set->file;
+    p->token = set->source->is_hub && token && *token ? token : NULL;
     p->chunk = o->chunk;
     p->connections = o->connections;
     p->retries = o->retries;
     p->stall_seconds = o->stall;
-    p->repair = repair;
     p->hooks = &console.hooks;
     int rc = transfer_console_begin(&console, error);
-    if (!rc) rc = download_file(p, &result, error);
+    if (!rc) rc = pull_set_fetch(set, error);
     progress_clear();
-    if (!rc) tell_result(&result, source->name);
     return rc;
+}
+
+/* How it is used, as short as it can be said. */
+static void tell_use(const struct pull_source *source)
+{
+    const char *name = source->entry ? source->entry->name : source->name;
+    console_say("Use it with -m %s, or always: a line \"model = %s\" in lectern.ini.", name, name);
 }
 
 static int pull(const struct settings *s, const struct pull_options *o, const char *typed, struct error *error)
 {
     struct pull_source source;
-    struct download_params params = {.source = {0}};
+    struct pull_set set = {.source = &source, .repair = o->repair};
     uint8_t hash[32];
     char *folder = NULL;
-    bool here = false;
     int rc = check_options(o, hash, error);
     if (!rc) rc = pull_source_parse(&source, typed, o->revision, error);
     if (!rc) rc = models_folder(s->data_dir, &folder, error);
-    if (!rc) rc = is_here(folder, source.name, &here, error);
-    params.dir = folder;
-    /* The catalogue speaks of what its repository's main holds; another revision may hold another file. */
-    const struct catalogue_entry *e = !rc && !o->revision ? source.entry : NULL;
-    if (e && e->bytes_are_known) params.size = e->bytes, params.trust = TRUST_CATALOGUE;
-    if (e && e->sha256 && hash_from_hex(e->sha256, hash)) params.sha256 = hash, params.trust = TRUST_CATALOGUE;
-    if (!rc && o->sha256 && hash_from_hex(o->sha256, hash)) params.sha256 = hash, params.trust = TRUST_USER;
-    if (!rc && here && !o->repair)
+    if (!rc) rc = set_known(&set, o, hash, error);
+    set.file.dir = folder;
+    if (!rc && !o->repair && pull_set_is_here(&set))
         console_say("%s is here already; `lectern models verify` reads it again.", source.name);
     else if (!rc)
-        rc = fetch(&source, o, here, &params, error);
+        rc = fetch(&set, o, error);
+    if (!rc) tell_use(&source);
     if (!rc) printf("%s/%s\n", folder, source.name);
     free(folder);
     return rc;

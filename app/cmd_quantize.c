@@ -11,6 +11,7 @@
 
 #include "app/commands.h"
 #include "app/console.h"
+#include "app/model_find.h"
 #include "app/options.h"
 #include "app/progress.h"
 #include "quant/quantize.h"
@@ -165,9 +166,11 @@ int cmd_quantize(int argc, char **argv)
     }
     if (!rc && options.tensor_type && !overrides.count) rc = overrides_add(&overrides, options.tensor_type, &error);
     if (!rc && argc != 4) rc = error_set(&error, ERROR_USAGE, "quantize takes IN.gguf OUT.gguf TYPE.");
+    char *in = NULL;
+    if (!rc) rc = model_find(argv[1], settings.data_dir, &in, &error);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct quantize_params params = {
-        .in = argc > 1 ? argv[1] : NULL,
+        .in = in,
         .out = argc > 2 ? argv[2] : NULL,
         .overrides = overrides.items,
         .n_overrides = overrides.count,
@@ -179,5 +182,6 @@ int cmd_quantize(int argc, char **argv)
     rc = rc ? console_error(&error) : run(&params, argv[3], options.imatrix, &error);
     overrides_free(&overrides);
     settings_free(&settings);
+    free(in);
     return rc;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "app/actions.h"
 #include "app/commands.h"
 #include "app/console.h"
 #include "app/json.h"
@@ -364,27 +365,21 @@ static int repair_store(const struct work *w, struct error *error)
 }
 
 static const struct action {
-    const char *name;
+    struct action_form form;
     int (*run)(const struct work *, struct error *);
-    int least, most; /* arguments */
 } actions[] = {
-    {"list", list_sessions, 0, 0}, {"show", show_session, 1, 1},     {"rename", rename_session, 2, 2},
-    {"fork", fork_session, 1, 1},  {"rm", remove_sessions, 1, 1000}, {"export", export_session, 1, 1},
-    {"gc", collect_garbage, 0, 0}, {"check", check_store, 0, 0},     {"repair", repair_store, 0, 0},
+    {{"list", 0, 0}, list_sessions}, {{"show", 1, 1}, show_session},     {{"rename", 2, 2}, rename_session},
+    {{"fork", 1, 1}, fork_session},  {{"rm", 1, 1000}, remove_sessions}, {{"export", 1, 1}, export_session},
+    {{"gc", 0, 0}, collect_garbage}, {{"check", 0, 0}, check_store},     {{"repair", 0, 0}, repair_store},
 };
 
 static int run_action(const struct settings *settings, const struct sessions_options *options, int argc, char **argv,
                       struct error *error)
 {
-    const char *name = argc > 1 ? argv[1] : "list";
-    const struct action *action = NULL;
-    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
-        if (!strcmp(actions[i].name, name)) action = &actions[i];
-    if (!action) return error_set(error, ERROR_USAGE, "sessions cannot \"%.80s\"; see lectern sessions --help.", name);
+    const struct action_table table = {"sessions", actions, sizeof actions / sizeof *actions, sizeof *actions};
+    const struct action *action = action_find(&table, argc, argv, error);
+    if (!action) return ERROR_USAGE;
     struct work work = {.options = options, .arguments = argv + 2, .count = argc > 2 ? argc - 2 : 0};
-    if (work.count < action->least || work.count > action->most)
-        return error_set(error, ERROR_USAGE, "sessions %s takes %d argument%s; see lectern sessions --help.", name,
-                         action->least, action->least == 1 ? "" : "s");
     char *dir = NULL;
     int rc = paths_data(settings->data_dir, &dir, error);
     if (!rc) rc = store_open(&work.store, dir, error);

@@ -115,10 +115,10 @@ static bool is_same_file(const struct download *d, const struct manifest *m)
     return !strcmp(m->url, asked) && etag_is_strong(m->etag) && !strcmp(m->etag, d->remote.etag);
 }
 
-static int begin_anew(struct download *d, struct error *error)
+/* An empty manifest of what the server says. */
+static int describe_remote(struct download *d, struct error *error)
 {
-    char url[MANIFEST_URL_MOST + 1], hex[65];
-    part_discard(d);
+    char url[MANIFEST_URL_MOST + 1];
     manifest_free(&d->m);
     asked_url(d, url);
     uint64_t chunk = d->params->chunk;
@@ -126,6 +126,21 @@ static int begin_anew(struct download *d, struct error *error)
     int rc = manifest_init(&d->m, url, d->remote.size, chunk, error);
     if (rc) return rc;
     d->m.trust = known_hash(d, d->m.sha256);
+    return 0;
+}
+
+static void pin_remote(struct download *d)
+{
+    memcpy(d->m.etag, d->remote.etag, sizeof d->m.etag);
+    if (d->params->source.revision) memcpy(d->m.revision, d->remote.commit, sizeof d->m.revision);
+}
+
+static int begin_anew(struct download *d, struct error *error)
+{
+    char hex[65];
+    part_discard(d);
+    int rc = describe_remote(d, error);
+    if (rc) return rc;
     if (d->m.trust == TRUST_SERVER)
         say(d, "lectern knows no hash of this file; the server says SHA-256 %s, which is pinned now.",
             hash_to_hex(d->m.sha256, hex));
@@ -145,8 +160,7 @@ static int settle(struct download *d, struct error *error)
     if (had && !goes_on) say(d, "The part that is here is of another version of the file: it is fetched anew.");
     if (!goes_on) rc = begin_anew(d, error);
     if (rc) return rc;
-    memcpy(d->m.etag, d->remote.etag, sizeof d->m.etag);
-    if (d->params->source.revision) memcpy(d->m.revision, d->remote.commit, sizeof d->m.revision);
+    pin_remote(d);
     d->here = manifest_bytes_here(&d->m);
     return *d->m.revision ? set_first_url(d, d->m.revision, error) : 0;
 }
@@ -290,8 +304,25 @@ static void reinstall(const struct download *d)
     if (!renameat(d->dir, d->part, d->dir, d->params->name)) renameat(d->dir, d->part_manifest, d->dir, d->manifest);
 }
 
+/* A part that is here is left as it is: whether it is of this file is settled when it is gone on with. */
+static int only_ask(struct download *d, struct error *error)
+{
+    struct stat status;
+    int rc = find_part(d, error);
+    if (!rc) rc = ask(d, error);
+    if (!rc) rc = check_known(d, error);
+    if (rc) return rc;
+    if (!fstatat(d->dir, d->part, &status, AT_SYMLINK_NOFOLLOW)) d->taken = (uint64_t)status.st_blocks * 512;
+    if (d->m.n_chunks) return 0;
+    rc = describe_remote(d, error);
+    if (rc) return rc;
+    pin_remote(d);
+    return part_save(d, error);
+}
+
 static int run(struct download *d, struct error *error)
 {
+    if (d->params->asks_only) return only_ask(d, error);
     int rc = d->params->repair ? uninstall(d, error) : 0;
     if (rc) return rc;
     if (!rc) rc = find_part(d, error);
@@ -333,8 +364,12 @@ int download_file(const struct download_params *params, struct download_result *
     d->dir = d->file = d->lock = -1;
     int rc = open_all(d, error);
     if (!rc) rc = run(d, error);
-    *out = (struct download_result){.size = d->m.size, .fetched = d->fetched, .trust = d->m.trust};
+    *out = (struct download_result){.size = params->asks_only ? d->remote.size : d->m.size,
+                                    .fetched = d->fetched,
+                                    .taken = d->taken,
+                                    .trust = d->m.trust};
     memcpy(out->sha256, d->m.sha256, sizeof out->sha256);
+    memcpy(out->revision, d->remote.commit, sizeof out->revision);
     if (d->lock >= 0) download_unlock(d->dir, params->name, d->lock);
     if (d->file >= 0) close(d->file);
     if (d->dir >= 0) close(d->dir);

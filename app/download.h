@@ -38,12 +38,15 @@ struct download_params {
     enum manifest_trust trust; /* who says sha256 */
     uint64_t chunk;            /* bytes of a chunk */
     uint32_t connections, retries, stall_seconds;
-    bool repair; /* NAME is there but damaged: its good chunks are kept */
+    bool repair;    /* NAME is there but damaged: its good chunks are kept */
+    bool asks_only; /* only what the server says is found out, and noted in the part's manifest; nothing is fetched */
     const struct download_hooks *hooks;
 };
 
 struct download_result {
     uint64_t size, fetched; /* bytes of the file; of them and of failed tries what came over the network now */
+    uint64_t taken;         /* bytes of disk that its part takes already */
+    char revision[41];      /* the commit that the server named, or "" */
     uint8_t sha256[32];
     enum manifest_trust trust; /* TRUST_COMPUTED: nobody said it beforehand */
 };

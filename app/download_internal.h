@@ -56,6 +56,7 @@ struct download {
     unsigned char *buffer; /* [m.chunk] */
     uint64_t here;         /* bytes of chunks that are here */
     uint64_t fetched;
+    uint64_t taken;     /* bytes of disk under the part, when only asking */
     unsigned spoiled;   /* chunks that were right on arrival and wrong when read back */
     unsigned differing; /* second look: chunks that came otherwise than before */
     bool second_look;

@@ -1,23 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
- * The folder of models.
+ * The folder of models: what is there, by which name, and away with it.
  */
 #include "app/models.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "app/catalogue.h"
 #include "app/paths.h"
-#include "quant/gguf.h"
 
-#define CHUNK (16u << 20)
 #define PATH_ROOM (DOWNLOAD_NAME_MOST + 32u)
 
 int models_folder(const char *data_dir, char **out, struct error *error)
@@ -32,73 +30,86 @@ int models_folder(const char *data_dir, char **out, struct error *error)
     return rc;
 }
 
-int models_file_name(const char *typed, char out[DOWNLOAD_NAME_MOST + 1], struct error *error)
-{
-    const struct catalogue_entry *e = catalogue_find(typed);
-    const char *name = e ? e->file : typed;
-    if (!download_name_is_good(name))
-        return error_set(error, ERROR_USAGE, "There is no model \"%.200s\"; see lectern models and lectern pull.",
-                         typed);
-    snprintf(out, DOWNLOAD_NAME_MOST + 1, "%s", name);
-    return 0;
-}
-
-static int open_folder(const char *folder, int *dir, struct error *error)
-{
-    *dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (*dir >= 0) return 0;
-    return error_set(error, ERROR_FAILED, "%.300s cannot be opened: %s.", folder, strerror(errno));
-}
-
 /* ---------------------------------------------------------------------------------------------------- list */
 
-static int describe(int dir, struct model_file *f, bool is_part, struct error *error)
+/* Adds what is known of one file of a model. */
+static void describe_file(int dir, const char *name, struct model_file *f)
 {
     char path[PATH_ROOM], manifest[PATH_ROOM];
-    struct manifest m;
+    struct manifest m = {.trust = TRUST_NONE};
     struct stat status;
-    snprintf(path, sizeof path, "%.200s%s", f->name, is_part ? ".part" : "");
-    snprintf(manifest, sizeof manifest, "%.200s%s.manifest", f->name, is_part ? ".part" : "");
-    f->is_part = is_part;
-    if (fstatat(dir, path, &status, 0))
-        return error_set(error, ERROR_FAILED, "%.220s cannot be read: %s.", path, strerror(errno));
-    f->size = f->here = status.st_size > 0 ? (uint64_t)status.st_size : 0;
     struct error ignored; /* a damaged manifest is no manifest */
-    if (manifest_read(&m, dir, manifest, &f->has_manifest, &ignored) || !f->has_manifest) return 0;
-    f->size = m.size;
-    f->here = is_part ? manifest_bytes_here(&m) : f->here;
-    f->trust = m.trust;
+    bool found = false, is_whole = !fstatat(dir, name, &status, 0);
+    snprintf(path, sizeof path, "%.200s.part", name);
+    snprintf(manifest, sizeof manifest, "%.200s%s.manifest", name, is_whole ? "" : ".part");
+    bool is_there = is_whole || !fstatat(dir, path, &status, 0);
+    uint64_t bytes = is_there && status.st_size > 0 ? (uint64_t)status.st_size : 0;
+    if (manifest_read(&m, dir, manifest, &found, &ignored)) found = false;
+    f->n_whole += is_whole;
+    f->size += found ? m.size : bytes;
+    f->here += is_whole ? bytes : is_there && found ? manifest_bytes_here(&m) : 0;
+    if (!found) m.trust = TRUST_NONE;
+    /* The least trusted speaks for all. */
+    bool is_first = f->n_parts++ == 0;
+    if (is_first || m.trust == TRUST_NONE || (f->trust && m.trust > f->trust)) f->trust = m.trust;
     memcpy(f->sha256, m.sha256, sizeof f->sha256);
     manifest_free(&m);
-    return 0;
 }
 
-/* The model's name when this is a model or a part, else false. */
-static bool model_name(const char *entry, struct model_file *f, bool *is_part)
+static void describe(int dir, const struct model_parts *parts, struct model_file *f)
 {
-    size_t len = strlen(entry);
-    *is_part = len > 5 && !strcmp(entry + len - 5, ".part");
-    if (*is_part) len -= 5;
-    if (len > DOWNLOAD_NAME_MOST) return false;
     *f = (struct model_file){.name = ""};
-    memcpy(f->name, entry, len);
-    return download_name_is_good(f->name);
+    model_parts_name(parts, 1, f->name);
+    for (unsigned i = 1; i <= parts->count; i++) {
+        char name[DOWNLOAD_NAME_MOST + 1];
+        model_parts_name(parts, i, name);
+        describe_file(dir, name, f);
+    }
+    f->is_part = f->n_whole < f->n_parts;
 }
 
-static int list_add(struct model_list *list, const struct model_file *f, struct error *error)
+/* The name of the file that an entry of the folder belongs to, when it may be a model's. */
+static bool file_name(const char *entry, char name[DOWNLOAD_NAME_MOST + 1])
 {
+    static const char *const endings[] = {".part.manifest", ".part"};
+    size_t len = strlen(entry);
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t n = strlen(endings[i]);
+        if (len <= n || strcmp(entry + len - n, endings[i])) continue;
+        len -= n;
+        break;
+    }
+    if (len > DOWNLOAD_NAME_MOST) return false;
+    memcpy(name, entry, len);
+    name[len] = 0;
+    return download_name_is_good(name);
+}
+
+static bool list_has(const struct model_list *list, const char *name)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (!strcmp(list->items[i].name, name)) return true;
+    return false;
+}
+
+static int list_add(struct model_list *list, int dir, const char *entry, struct error *error)
+{
+    char name[DOWNLOAD_NAME_MOST + 1];
+    if (!file_name(entry, name)) return 0;
+    struct model_parts parts = model_parts_of(name);
+    model_parts_name(&parts, 1, name);
+    if (list_has(list, name)) return 0;
     struct model_file *items = realloc(list->items, (list->count + 1) * sizeof *items);
     if (!items) return error_set(error, ERROR_FAILED, "Out of memory.");
     list->items = items;
-    items[list->count++] = *f;
+    describe(dir, &parts, &items[list->count++]);
     return 0;
 }
 
 static int by_name(const void *a, const void *b)
 {
     const struct model_file *x = a, *y = b;
-    int order = strcmp(x->name, y->name);
-    return order ? order : (int)x->is_part - (int)y->is_part;
+    return strcmp(x->name, y->name);
 }
 
 int models_list(const char *folder, struct model_list *list, struct error *error)
@@ -107,13 +118,8 @@ int models_list(const char *folder, struct model_list *list, struct error *error
     DIR *dir = opendir(folder);
     if (!dir) return error_set(error, ERROR_FAILED, "%.300s cannot be opened: %s.", folder, strerror(errno));
     int rc = 0;
-    for (const struct dirent *entry; !rc && (entry = readdir(dir));) {
-        struct model_file f;
-        bool is_part;
-        if (!model_name(entry->d_name, &f, &is_part)) continue;
-        rc = describe(dirfd(dir), &f, is_part, error);
-        if (!rc) rc = list_add(list, &f, error);
-    }
+    for (const struct dirent *entry; !rc && (entry = readdir(dir));)
+        rc = list_add(list, dirfd(dir), entry->d_name, error);
     closedir(dir);
     if (!rc && list->count) qsort(list->items, list->count, sizeof *list->items, by_name);
     if (rc) model_list_free(list);
@@ -126,228 +132,92 @@ void model_list_free(struct model_list *list)
     *list = (struct model_list){0};
 }
 
-int models_remove(const char *folder, const char *name, struct error *error)
+/* --------------------------------------------------------------------------------------------------- names */
+
+/* Is `typed` the model of these parts? "x", "x.gguf", and of several files any one's name. */
+static bool is_named(const struct model_parts *parts, const char *typed)
+{
+    struct model_parts asked = model_parts_of(typed);
+    size_t len = strlen(parts->stem);
+    if (asked.count > 1) return asked.count == parts->count && !strcmp(asked.stem, parts->stem);
+    if (parts->count == 1) len -= strlen(".gguf");
+    return !strncmp(typed, parts->stem, len) && (!typed[len] || !strcmp(typed + len, ".gguf"));
+}
+
+const struct model_file *models_named(const struct model_list *list, const char *typed)
+{
+    const struct catalogue_entry *e = catalogue_find(typed);
+    if (e) typed = catalogue_file_name(e);
+    for (size_t i = 0; i < list->count; i++) {
+        struct model_parts parts = model_parts_of(list->items[i].name);
+        if (is_named(&parts, typed)) return &list->items[i];
+    }
+    return NULL;
+}
+
+int models_get(const char *folder, const char *typed, struct model_file *out, struct error *error)
+{
+    struct model_list list;
+    int rc = models_list(folder, &list, error);
+    if (rc) return rc;
+    const struct model_file *found = models_named(&list, typed);
+    if (found)
+        *out = *found;
+    else
+        rc = error_set(error, ERROR_USAGE, "There is no model \"%.200s\" here; see lectern models and lectern pull.",
+                       typed);
+    model_list_free(&list);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------ removing */
+
+static int remove_file(int dir, const char *name, int *removed, struct error *error)
 {
     static const char *const endings[] = {"", ".part", ".manifest", ".part.manifest", ".part.manifest.new"};
-    int dir, lock = -1, removed = 0;
-    int rc = open_folder(folder, &dir, error);
-    if (rc) return rc;
-    rc = download_lock(dir, name, &lock, error);
-    for (size_t i = 0; !rc && i < sizeof endings / sizeof *endings; i++) {
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         char path[PATH_ROOM];
         snprintf(path, sizeof path, "%.200s%s", name, endings[i]);
         if (!unlinkat(dir, path, 0))
-            removed += i < 2;
+            ++*removed;
         else if (errno != ENOENT)
-            rc = error_set(error, ERROR_DISK, "%.220s cannot be removed: %s.", path, strerror(errno));
+            return error_set(error, ERROR_DISK, "%.220s cannot be removed: %s.", path, strerror(errno));
     }
-    if (!rc && !removed) rc = error_set(error, ERROR_USAGE, "%.200s is not here.", name);
-    download_unlock(dir, name, lock);
-    close(dir);
-    return rc;
-}
-
-/* ------------------------------------------------------------------------------------------------- reading */
-
-/* Reads a file once, chunk by chunk; compares with the manifest's chunks, or notes them; may copy. */
-struct scan {
-    int in, out; /* out: -1 = no copy */
-    struct manifest *m;
-    const struct download_hooks *hooks;
-    bool compares;
-    size_t bad;
-    uint8_t whole[32];
-};
-
-static bool read_chunk(int in, unsigned char *buffer, size_t want)
-{
-    for (size_t have = 0; have < want;) {
-        ssize_t n = read(in, buffer + have, want - have);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
-        have += (size_t)n;
-    }
-    return true;
-}
-
-static bool write_chunk(int out, const unsigned char *buffer, size_t left)
-{
-    while (left) {
-        ssize_t n = write(out, buffer, left);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
-        buffer += n;
-        left -= (size_t)n;
-    }
-    return true;
-}
-
-static int scan_chunk(struct scan *s, size_t index, unsigned char *buffer, EVP_MD_CTX *whole, struct error *error)
-{
-    struct manifest_chunk *chunk = &s->m->chunks[index];
-    size_t size = (size_t)manifest_chunk_bytes(s->m, index);
-    uint8_t hash[32];
-    if (!s->hooks->tick(s->hooks->ctx, DOWNLOAD_CHECKING, index * s->m->chunk, s->m->size))
-        return error_set(error, ERROR_CANCELLED, "Stopped.");
-    if (!read_chunk(s->in, buffer, size))
-        return error_set(error, ERROR_FAILED, "The file is shorter than it was, or cannot be read.");
-    if (!EVP_Digest(buffer, size, hash, NULL, EVP_sha256(), NULL) || !EVP_DigestUpdate(whole, buffer, size))
-        return error_set(error, ERROR_FAILED, "The file could not be hashed.");
-    if (s->compares && chunk->state == CHUNK_HERE && memcmp(hash, chunk->sha256, sizeof hash)) s->bad++;
-    if (!s->compares) memcpy(chunk->sha256, hash, sizeof hash), chunk->state = CHUNK_HERE;
-    if (s->out >= 0 && !write_chunk(s->out, buffer, size))
-        return error_set(error, ERROR_DISK, "The copy cannot be written: %s.", strerror(errno));
     return 0;
 }
 
-static int scan_file(struct scan *s, struct error *error)
+/* All files are locked before the first is removed: one that is being fetched keeps them all. */
+static int remove_files(int dir, const struct model_parts *parts, int *locks, struct error *error)
 {
-    unsigned char *buffer = malloc((size_t)s->m->chunk);
-    EVP_MD_CTX *whole = EVP_MD_CTX_new();
-    int rc = 0;
-    if (!buffer || !whole || !EVP_DigestInit_ex(whole, EVP_sha256(), NULL))
-        rc = error_set(error, ERROR_FAILED, "Out of memory.");
-    for (size_t i = 0; !rc && i < s->m->n_chunks; i++) rc = scan_chunk(s, i, buffer, whole, error);
-    if (!rc && !EVP_DigestFinal_ex(whole, s->whole, NULL))
-        rc = error_set(error, ERROR_FAILED, "The file could not be hashed.");
-    EVP_MD_CTX_free(whole);
-    free(buffer);
-    return rc;
+    char name[DOWNLOAD_NAME_MOST + 1];
+    unsigned locked = 0;
+    int removed = 0, rc = 0;
+    for (; !rc && locked < parts->count; locked += !rc) {
+        model_parts_name(parts, locked + 1, name);
+        rc = download_lock(dir, name, &locks[locked], error);
+    }
+    for (unsigned i = 0; !rc && i < locked; i++) {
+        model_parts_name(parts, i + 1, name);
+        rc = remove_file(dir, name, &removed, error);
+    }
+    while (locked--) {
+        model_parts_name(parts, locked + 1, name);
+        download_unlock(dir, name, locks[locked]);
+    }
+    return rc || removed ? rc : error_set(error, ERROR_USAGE, "%.200s is not here.", parts->stem);
 }
 
-static int open_model(int dir, const char *path, int *file, uint64_t *size, struct error *error)
+int models_remove(const char *folder, const char *name, struct error *error)
 {
-    struct stat status;
-    *file = openat(dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (*file < 0 || fstat(*file, &status))
-        return error_set(error, ERROR_MODEL, "%.300s cannot be opened: %s.", path, strerror(errno));
-    if (!S_ISREG(status.st_mode) || status.st_size <= 0)
-        return error_set(error, ERROR_MODEL, "%.300s is not a model file.", path);
-    *size = (uint64_t)status.st_size;
-    return 0;
-}
-
-/* An empty manifest for a file that lies there, with the catalogue's hash where it knows one. */
-static int describe_anew(struct manifest *m, const char *name, uint64_t size, struct error *error)
-{
-    const struct catalogue_entry *e = catalogue_find_file(name);
-    int rc = manifest_init(m, "", size, CHUNK, error);
-    if (!rc && e && e->sha256 && hash_from_hex(e->sha256, m->sha256)) m->trust = TRUST_CATALOGUE;
-    return rc;
-}
-
-/* -------------------------------------------------------------------------------------------------- verify */
-
-static int verify_file(int dir, const char *name, struct scan *s, struct models_verdict *out, struct error *error)
-{
-    char path[PATH_ROOM];
-    bool found = false;
-    uint64_t size = 0;
-    struct error why;
-    snprintf(path, sizeof path, "%.200s.manifest", name);
-    int rc = open_model(dir, name, &s->in, &size, error);
-    if (rc) return rc;
-    if (manifest_read(s->m, dir, path, &found, &why)) s->hooks->say(s->hooks->ctx, why.text);
-    if (!found && (rc = describe_anew(s->m, name, size, error))) return rc;
-    if (s->m->size != size)
-        return error_set(error, ERROR_MODEL, "%.200s has %llu bytes and should have %llu.", name,
-                         (unsigned long long)size, (unsigned long long)s->m->size);
-    s->compares = found;
-    if ((rc = scan_file(s, error))) return rc;
-    out->was_known = s->m->trust != TRUST_NONE;
-    out->is_whole_right = !out->was_known || !memcmp(s->whole, s->m->sha256, sizeof s->whole);
-    out->bad = s->bad;
-    out->n_chunks = s->m->n_chunks;
-    memcpy(out->sha256, s->whole, sizeof out->sha256);
-    if (found || !out->is_whole_right) return 0;
-    if (!out->was_known) s->m->trust = TRUST_COMPUTED;
-    memcpy(s->m->sha256, s->whole, sizeof s->whole);
-    return manifest_write(s->m, dir, path, error);
-}
-
-int models_verify(const char *folder, const char *name, const struct download_hooks *hooks, struct models_verdict *out,
-                  struct error *error)
-{
-    struct manifest m = {.size = 0};
-    struct scan s = {.in = -1, .out = -1, .m = &m, .hooks = hooks};
-    int dir, lock = -1;
-    *out = (struct models_verdict){0};
-    int rc = open_folder(folder, &dir, error);
-    if (rc) return rc;
-    rc = download_lock(dir, name, &lock, error);
-    if (!rc) rc = verify_file(dir, name, &s, out, error);
-    download_unlock(dir, name, lock);
-    manifest_free(&m);
-    if (s.in >= 0) close(s.in);
-    close(dir);
-    return rc;
-}
-
-/* -------------------------------------------------------------------------------------------------- import */
-
-static int check_import(const char *path, char name[DOWNLOAD_NAME_MOST + 1], struct error *error)
-{
-    const char *slash = strrchr(path, '/'), *last = slash ? slash + 1 : path;
-    struct gguf *file = NULL;
-    if (!download_name_is_good(last))
-        return error_set(error, ERROR_USAGE,
-                         "\"%.200s\" cannot be the name of a model here: letters, digits, '.', '_', '-', ending in "
-                         ".gguf.",
-                         last);
-    snprintf(name, DOWNLOAD_NAME_MOST + 1, "%s", last);
-    int rc = gguf_open(&file, path, error);
-    gguf_close(&file);
-    return rc;
-}
-
-/* The copy is at .part with no manifest: a run that is cut off leaves something that the next pull throws away. */
-static int copy_in(int dir, const char *name, struct scan *s, struct error *error)
-{
-    char part[PATH_ROOM], manifest[PATH_ROOM];
-    snprintf(part, sizeof part, "%.200s.part", name);
-    snprintf(manifest, sizeof manifest, "%.200s.manifest", name);
-    int rc = download_check_space(dir, s->m->size, error);
-    if (rc) return rc;
-    s->out = openat(dir, part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (s->out < 0 && errno == EEXIST)
-        return error_set(error, ERROR_FAILED,
-                         "A part of %.200s is here already: go on with lectern pull, or remove it.", name);
-    if (s->out < 0) return error_set(error, ERROR_DISK, "%.220s cannot be made: %s.", part, strerror(errno));
-    rc = scan_file(s, error);
-    if (!rc && s->m->trust && memcmp(s->whole, s->m->sha256, sizeof s->whole))
-        rc =
-            error_set(error, ERROR_FAILED, "The file has another SHA-256 than the catalogue says: it is not imported.");
-    if (!s->m->trust) s->m->trust = TRUST_COMPUTED;
-    memcpy(s->m->sha256, s->whole, sizeof s->whole);
-    if (!rc && fsync(s->out)) rc = error_set(error, ERROR_DISK, "The copy cannot be written: %s.", strerror(errno));
-    if (!rc) rc = manifest_write(s->m, dir, manifest, error);
-    if (!rc && (renameat(dir, part, dir, name) || fsync(dir)))
-        rc = error_set(error, ERROR_DISK, "%.200s cannot be put in place: %s.", name, strerror(errno));
-    if (rc) unlinkat(dir, part, 0), unlinkat(dir, manifest, 0);
-    return rc;
-}
-
-int models_import(const char *folder, const char *path, const struct download_hooks *hooks,
-                  char name[DOWNLOAD_NAME_MOST + 1], struct error *error)
-{
-    struct manifest m = {.size = 0};
-    struct scan s = {.in = -1, .out = -1, .m = &m, .hooks = hooks};
-    struct stat status;
-    uint64_t size = 0;
-    int dir, lock = -1;
-    int rc = check_import(path, name, error);
-    if (!rc) rc = open_folder(folder, &dir, error);
-    if (rc) return rc;
-    rc = download_lock(dir, name, &lock, error);
-    if (!rc && !fstatat(dir, name, &status, AT_SYMLINK_NOFOLLOW))
-        rc = error_set(error, ERROR_FAILED, "%.200s is here already; `lectern models rm` removes it.", name);
-    if (!rc) rc = open_model(AT_FDCWD, path, &s.in, &size, error);
-    if (!rc) rc = describe_anew(&m, name, size, error);
-    if (!rc) rc = copy_in(dir, name, &s, error);
-    download_unlock(dir, name, lock);
-    manifest_free(&m);
-    if (s.in >= 0) close(s.in);
-    if (s.out >= 0) close(s.out);
-    close(dir);
+    struct model_parts parts = model_parts_of(name);
+    int *locks = calloc(parts.count, sizeof *locks);
+    if (!locks) return error_set(error, ERROR_FAILED, "Out of memory.");
+    int rc, dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        rc = error_set(error, ERROR_FAILED, "%.300s cannot be opened: %s.", folder, strerror(errno));
+    else
+        rc = remove_files(dir, &parts, locks, error);
+    if (dir >= 0) close(dir);
+    free(locks);
     return rc;
 }

@@ -22,7 +22,7 @@ static const struct option_choice colors[] = {
 
 #define AT(field) .offset = offsetof(struct settings, field)
 const struct option global_options[] = {
-    {"model", 'm', OPTION_TEXT, "FILE", NULL, "model file (GGUF); default: the built-in model", AT(model)},
+    {"model", 'm', OPTION_TEXT, "FILE", NULL, "model: a GGUF file, or the name of a pulled one; default: built in", AT(model)},
     {"device", 0, OPTION_TEXT, "NAME", "auto", "auto, cpu, vulkan or vulkan:N", AT(device)},
     {"ctx", 0, OPTION_UINT, "N", "0", "most tokens in a session; 0: the model's, or what fits", AT(context),
      .most = 1u << 24},

@@ -51,7 +51,7 @@ enum color_when { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER };
 
 /* The global options. Strings belong to argv, the environment or ini_text. */
 struct settings {
-    const char *model; /* NULL = the built-in one (paths_model) */
+    const char *model; /* a path or a name (app/model_find.h); NULL = the built-in one */
     const char *device;
     uint32_t context, batch, threads;
     int state_dtype, rows_dtype; /* enum engine_dtype */

@@ -102,10 +102,9 @@ static char *installed_model(void)
     return paths_join(program, "share/lectern/models/" MODEL_FILE, &path, NULL) ? NULL : path;
 }
 
-int paths_model(const char *given, char **out, struct error *error)
+int paths_model(char **out, struct error *error)
 {
-    *out = given ? strdup(given) : installed_model();
-    if (given) return *out ? 0 : error_set(error, ERROR_FAILED, "Out of memory.");
+    *out = installed_model();
     if (*out && !access(*out, R_OK)) return 0;
     free(*out);
     *out = strdup(LECTERN_MODEL_DIR "/" MODEL_FILE);

@@ -14,9 +14,8 @@ int paths_config(char **out, struct error *);
 int paths_data(const char *given, char **out, struct error *);
 /* $XDG_CACHE_HOME/lectern, not made; NULL where there is no home. */
 int paths_cache(char **out, struct error *);
-/* The model file: `given`, else the built-in one beside the source tree or under share/. ERROR_MODEL when there is
- * none. */
-int paths_model(const char *given, char **out, struct error *);
+/* The built-in model, beside the source tree or under share/. ERROR_MODEL when there is none. */
+int paths_model(char **out, struct error *);
 /* dir + "/" + name */
 int paths_join(const char *dir, const char *name, char **out, struct error *);
 

@@ -33,7 +33,25 @@ static int set_name(struct pull_source *s, const char *path, struct error *error
                          ".gguf.",
                          name);
     snprintf(s->name, sizeof s->name, "%s", name);
+    s->parts = model_parts_of(name);
     return 0;
+}
+
+/* The last place in the path where a name stands; names of parts are equally long. */
+static void replace_last(char *text, const char *old, const char *new)
+{
+    char *last = NULL, *end = text + strcspn(text, "?#");
+    for (char *at = text; (at = strstr(at, old)) && at < end; at++) last = at;
+    if (last) memcpy(last, new, strlen(new));
+}
+
+void pull_source_turn(struct pull_source *s, unsigned number)
+{
+    char name[DOWNLOAD_NAME_MOST + 1];
+    if (s->parts.count == 1) return;
+    model_parts_name(&s->parts, number, name);
+    replace_last(s->address.after ? s->after : s->before, s->name, name);
+    memcpy(s->name, name, sizeof s->name);
 }
 
 static const char *hub(void)
@@ -90,11 +108,17 @@ int pull_source_parse(struct pull_source *s, const char *typed, const char *revi
     if (revision && (strspn(revision, word) != strlen(revision) || !*revision || strlen(revision) > 100))
         return error_set(error, ERROR_USAGE, "\"%.100s\" is not a revision: a branch, a tag or a commit.", revision);
     snprintf(s->revision, sizeof s->revision, "%s", revision ? revision : "main");
-    if (!strncmp(typed, "hf:", 3)) return parse_hub(s, typed + 3, error);
-    if (strstr(typed, "://") && revision)
-        return error_set(error, ERROR_USAGE, "--revision is for hub files; an address says its own.");
-    if (strstr(typed, "://")) return parse_url(s, typed, error);
-    s->entry = catalogue_find(typed);
-    if (s->entry) return set_hub_file(s, s->entry->repository, s->entry->file, error);
-    return error_set(error, ERROR_USAGE, "There is no model \"%.80s\"; `lectern pull` lists them.", typed);
+    int rc;
+    if (!strncmp(typed, "hf:", 3))
+        rc = parse_hub(s, typed + 3, error);
+    else if (strstr(typed, "://") && revision)
+        rc = error_set(error, ERROR_USAGE, "--revision is for hub files; an address says its own.");
+    else if (strstr(typed, "://"))
+        rc = parse_url(s, typed, error);
+    else if ((s->entry = catalogue_find(typed)))
+        rc = set_hub_file(s, s->entry->repository, s->entry->file, error);
+    else
+        rc = error_set(error, ERROR_USAGE, "There is no model \"%.80s\"; `lectern pull` lists them.", typed);
+    if (!rc) pull_source_turn(s, 1);
+    return rc;
 }

@@ -4,13 +4,13 @@
  */
 #include "app/reader.h"
 
-#include "app/memory_plan.h"
-
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "app/console.h"
+#include "app/model_find.h"
+#include "app/model_open.h"
 #include "app/paths.h"
 #include "app/progress.h"
 #include "app/session.h"
@@ -115,12 +115,13 @@ static int open_session(struct reader *r, struct error *error)
     return rc;
 }
 
-/* With -v. What keeps a plan from being made is told by the loading itself. */
-static void detail_plan(const struct engine_params *params)
+/* What keeps a plan from being made is told by the loading itself. */
+static void tell_plan(const struct engine_params *params)
 {
+    struct engine_params settled = *params;
     struct engine_plan plan;
-    char line[MEMORY_PLAN_ROOM];
-    if (!engine_plan(&plan, params, NULL)) console_detail("Memory: %s.", memory_plan_describe(&plan, line));
+    char note[MEMORY_NOTE_ROOM];
+    if (!memory_plan_settle(&plan, &settled, 0, note, NULL)) model_tell_plan(&plan);
 }
 
 int reader_open(struct reader *r, const struct settings *settings, const struct reader_params *params,
@@ -128,7 +129,7 @@ int reader_open(struct reader *r, const struct settings *settings, const struct 
 {
     *r = (struct reader){.settings = settings, .stream = params->stream};
     int rc = console_catch_signals(error);
-    if (!rc) rc = paths_model(settings->model, &r->model, error);
+    if (!rc) rc = model_find(settings->model, settings->data_dir, &r->model, error);
     if (!rc) rc = gather_documents(r, params, error);
     if (rc) return rc;
     struct worker_params worker = {
@@ -141,7 +142,7 @@ int reader_open(struct reader *r, const struct settings *settings, const struct 
         .store_max = settings->store_max,
     };
     worker.engine.model = r->model;
-    detail_plan(&worker.engine);
+    tell_plan(&worker.engine);
     rc = worker_start(&r->worker, &worker, error);
     if (!rc) rc = open_session(r, error);
     return rc ? rc : reader_wait(r, EVENT_RESUMED, NULL, NULL, error);

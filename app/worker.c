@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "app/memory_plan.h"
 #include "app/prompt.h"
 #include "app/worker_internal.h"
 
@@ -33,15 +34,14 @@ static bool note_loading(void *ctx, uint64_t done, uint64_t total)
     return !atomic_load(&w->is_stopping);
 }
 
-/* Where no context was asked for the engine takes what fits; that it is less than the model's own is told. */
-static int tell_context(struct worker *w, const struct engine_params *params, struct error *error)
+/* The context that there will be; that it is another than was asked, or than the model could take, is told. */
+static int settle_memory(struct worker *w, struct engine_params *params, struct error *error)
 {
     struct engine_plan plan;
-    int rc = params->context ? 0 : engine_plan(&plan, params, error);
-    if (rc || params->context || plan.fits || !plan.context_fits) return rc;
-    worker_note(w, ERROR_NONE, "The context is %u tokens: more does not fit beside the model (it could take %u).",
-                plan.context_fits, plan.context);
-    return 0;
+    char note[MEMORY_NOTE_ROOM];
+    int rc = memory_plan_settle(&plan, params, 0, note, error);
+    if (!rc && *note) worker_note(w, ERROR_NONE, "%s", note);
+    return rc;
 }
 
 static int open_engine(struct worker *w, struct error *error)
@@ -50,7 +50,7 @@ static int open_engine(struct worker *w, struct error *error)
     params.progress = note_loading;
     params.progress_ctx = w;
     struct engine *engine = NULL;
-    int rc = tell_context(w, &params, error);
+    int rc = settle_memory(w, &params, error);
     if (!rc) rc = engine_open(&engine, &params, error);
     if (!rc) rc = timeline_create(&w->timeline, engine, error);
     if (!rc) rc = sampler_create(&w->sampler, &w->params.sample, engine_info(engine)->n_vocab, error);

@@ -93,3 +93,8 @@ uint64_t device_scratch(const struct device_choice *choice, const struct shape *
     if (!choice->is_cpu) return cpu_scratch_bytes(s, batch, 1) + STAGING;
     return cpu_scratch_bytes(s, batch, pool_default_threads(threads));
 }
+
+uint64_t device_host_bytes(const struct device_choice *choice)
+{
+    return choice->is_cpu ? 0 : STAGING;
+}

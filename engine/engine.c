@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/cpu/cpu.h"
 #include "engine/cpu/observe.h"
 #include "engine/device.h"
 
@@ -74,12 +75,29 @@ static uint32_t tokens_within(const struct shape *s, uint32_t row, uint64_t byte
     return tokens < most ? (uint32_t)tokens : most;
 }
 
+/* What is held here beside a device: staging; logits; a snapshot and a segment of rows, twice while they are saved. */
+static void plan_host(struct opening *o)
+{
+    const struct shape *s = &o->model->shape;
+    struct engine_plan *p = &o->plan;
+    struct engine_device cpu;
+    cpu_device(&cpu);
+    p->is_cpu = o->device.is_cpu;
+    p->host_available = cpu.memory_free;
+    if (!p->is_cpu)
+        p->host = device_host_bytes(&o->device) + 2 * (p->state + rows_bytes(s, o->row_bytes, 1)) +
+                  2 * (uint64_t)s->n_vocab * sizeof(float);
+    snprintf(p->device_id, sizeof p->device_id, "%s", o->device.info.id);
+    snprintf(p->device_name, sizeof p->device_name, "%s", o->device.info.name);
+}
+
 static void plan_sizes(struct opening *o)
 {
     const struct shape *s = &o->model->shape;
     struct engine_plan *p = &o->plan;
     uint32_t most = o->model->context > o->params->context ? o->model->context : o->params->context;
     p->context = o->params->context ? o->params->context : o->model->context;
+    p->context_own = o->model->context;
     p->weights = o->model->weight_bytes;
     p->rows = rows_bytes(s, o->row_bytes, p->context);
     p->state = kda_bytes(s) + history_bytes(s);
@@ -89,6 +107,7 @@ static void plan_sizes(struct opening *o)
     uint64_t fixed = p->state + p->workspace + (o->device.is_cpu ? 0 : p->weights);
     p->context_fits = fixed < p->available ? tokens_within(s, o->row_bytes, p->available - fixed, most) : 0;
     p->fits = p->context <= p->context_fits;
+    plan_host(o);
 }
 
 static int check_params(const struct engine_params *params, uint32_t *batch, struct error *error)

@@ -33,6 +33,8 @@ struct engine_device {
 
 /* Lists up to cap devices; the CPU comes first. Without a Vulkan loader the CPU alone is listed: no error. */
 int engine_devices(struct engine_device *list, size_t cap, size_t *count, struct error *error);
+/* Are there Vulkan kernels for weights of this block format ("Q4_K")? The cpu takes all. */
+bool engine_gpu_takes(const char *format);
 
 /* ------------------------------------------------------------------------------------------------- engine */
 
@@ -67,8 +69,13 @@ struct engine_plan {
     uint64_t workspace; /* activations and staging */
     uint64_t available; /* bytes the device has free */
     uint32_t context;   /* tokens asked */
+    uint32_t context_own;  /* tokens that the model was made for */
     uint32_t context_fits; /* tokens that would fit; 0 = not even the weights */
     bool fits;
+    bool is_cpu;        /* the weights are read where the file is mapped, and are not held against `available` */
+    uint64_t host;      /* bytes on this machine beside the device: staging, and states on their way to the disk */
+    uint64_t host_available;
+    char device_id[16], device_name[128];
 };
 
 struct engine_info {

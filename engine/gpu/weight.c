@@ -88,6 +88,12 @@ static int upload_packed(struct gpu *gpu, const struct gguf_tensor *t, const str
     return rc;
 }
 
+bool engine_gpu_takes(const char *format)
+{
+    const struct quant_format *f = quant_format_named(format);
+    return f && gpu_variant(SHADER_MATVEC_F32, f) != SHADER_COUNT;
+}
+
 int gpu_weight_load(struct backend *b, const struct gguf_tensor *t, struct weight *out, struct error *error)
 {
     struct gpu *gpu = gpu_of(b);
