@@ -13,8 +13,11 @@
 #include "app/prompt.h"
 #include "app/worker_internal.h"
 
+double (*worker_clock_told)(void);
+
 double worker_clock(void)
 {
+    if (worker_clock_told) return worker_clock_told();
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "app/json.h"
+#include "app/ladder.h"
 #include "app/prompt.h"
 #include "app/worker_internal.h"
 
@@ -49,6 +50,8 @@ static int read_stretch(struct reading *r, struct error *error)
     struct eval_hooks hooks = {.progress = note_progress, .ctx = r};
     size_t before = r->at;
     int rc = timeline_sync(w->timeline, w->prompt.ids, r->goal, &hooks, NULL, error);
+    if (rc == ERROR_FIT && !timeline_mark(w->timeline, 0, error)) /* the marks make room */
+        rc = timeline_sync(w->timeline, w->prompt.ids, r->goal, &hooks, NULL, error);
     r->at = timeline_length(w->timeline);
     atomic_store(&w->length, r->at);
     bool is_due = rc == ERROR_CANCELLED && !worker_is_cancelled(w);
@@ -59,12 +62,14 @@ static int read_stretch(struct reading *r, struct error *error)
     return is_due ? 0 : rc;
 }
 
-/* The timeline's goals are the checkpoints, the end of the documents and the end of the prompt. */
+/* The timeline's goals are checkpoints, the rungs to come back to, the end of the documents and the prompt's end. */
 static size_t next_goal(const struct worker *w, size_t at)
 {
-    size_t goal = (at / WORKER_CHECKPOINT_TOKENS + 1) * WORKER_CHECKPOINT_TOKENS;
-    if (at < w->prefix && goal > w->prefix) goal = w->prefix;
-    return goal < w->prompt.count ? goal : w->prompt.count;
+    size_t unit = ladder_unit(engine_info(w->engine)->batch);
+    size_t checkpoint = unit < WORKER_CHECKPOINT_TOKENS ? WORKER_CHECKPOINT_TOKENS / unit * unit : unit;
+    size_t goal = ladder_next(at, w->prompt.count, unit), due = (at / checkpoint + 1) * checkpoint;
+    if (goal > due) goal = due;
+    return at < w->prefix && goal > w->prefix ? w->prefix : goal;
 }
 
 /* Makes the timeline stand at the whole prompt, restoring and reading what it takes. A session that finds all of it
@@ -75,12 +80,12 @@ static int read_prompt(struct worker *w, struct reading *r, struct error *error)
     int rc = worker_restore(w, error);
     if (rc) return rc;
     r->first = r->at = worker_reusable(w, w->prompt.ids, w->prompt.count);
-    worker_diverge(w, r->at);
+    if (w->saved_segments > r->at / STORE_SEGMENT) w->saved_segments = r->at / STORE_SEGMENT;
     if (r->at < w->prompt.count) worker_count_stored(w);
     while (!rc && r->at < w->prompt.count) {
         r->goal = next_goal(w, r->at);
         rc = read_stretch(r, error);
-        if (!rc && (r->at == w->prefix || r->at == w->prompt.count)) worker_mark(w);
+        if (!rc) worker_mark(w);
     }
     if (!rc) rc = timeline_sync(w->timeline, w->prompt.ids, w->prompt.count, NULL, NULL, error);
     atomic_store(&w->length, timeline_length(w->timeline));

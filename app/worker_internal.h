@@ -17,7 +17,9 @@
 
 #define WORKER_CHECKPOINT_TOKENS 8192u /* at least every so many tokens ... */
 #define WORKER_CHECKPOINT_SECONDS 60.0 /* ... or seconds of reading a state goes to the store */
-#define WORKER_MARKS 4u                /* states kept inside the timeline for going back at once */
+/* Memory of the device for going back at once, without the disk; where there is no store nothing else goes back. */
+#define WORKER_MARK_BYTES ((uint64_t)256 << 20)
+#define WORKER_MARK_BYTES_EPHEMERAL ((uint64_t)1 << 30)
 
 enum job_kind { JOB_OPEN, JOB_READ, JOB_ASK, JOB_REWIND, JOB_SAMPLING };
 
@@ -68,11 +70,11 @@ struct worker {
     size_t n_turns, turn_capacity;
     size_t saved_segments; /* leading row segments of the prompt known to be stored or queued */
     bool is_linked;        /* the store has a state that names the session */
-    size_t marks[WORKER_MARKS];
-    size_t n_marks;
 };
 
 double worker_clock(void); /* seconds, monotonic */
+/* Test hook: tells the time instead. NULL: the system does. Set before the worker starts. */
+extern double (*worker_clock_told)(void);
 bool worker_is_cancelled(const struct worker *);
 
 /* Events. Out of memory is told through the spare node, once. */
@@ -98,7 +100,6 @@ struct worker_save {
 void worker_save(struct worker *, const struct worker_save *);
 void worker_count_stored(struct worker *);
 void worker_mark(struct worker *);
-void worker_diverge(struct worker *, size_t common); /* the timeline's tokens after `common` are about to change */
 void worker_wait_saved(struct worker *);
 /* Around a job's last event: EVENT_SAVED comes once more after it, when all that was queued is on disk. */
 void worker_hold_saved(struct worker *);

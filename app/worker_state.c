@@ -13,41 +13,18 @@ static_assert(STATE_SEGMENT == STORE_SEGMENT, "a row segment is the same for eng
 
 /* ------------------------------------------------------------------------------------------------- marks */
 
-static size_t common_length(const uint32_t *a, size_t n_a, const uint32_t *b, size_t n_b)
-{
-    size_t n = n_a < n_b ? n_a : n_b, i = 0;
-    while (i < n && a[i] == b[i]) i++;
-    return i;
-}
-
 size_t worker_reusable(const struct worker *w, const uint32_t *ids, size_t count)
 {
-    size_t length = timeline_length(w->timeline), best = 0;
-    size_t common = common_length(timeline_tokens(w->timeline), length, ids, count);
-    if (common == length) return length;
-    for (size_t i = 0; i < w->n_marks; i++)
-        if (w->marks[i] <= common && w->marks[i] > best) best = w->marks[i];
-    return best;
+    return timeline_reusable(w->timeline, ids, count);
 }
 
-void worker_diverge(struct worker *w, size_t common)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < w->n_marks; i++)
-        if (w->marks[i] <= common) w->marks[kept++] = w->marks[i];
-    w->n_marks = kept;
-    if (w->saved_segments > common / STORE_SEGMENT) w->saved_segments = common / STORE_SEGMENT;
-}
-
+/* Failing costs a restore when it comes to going back: not an error. */
 void worker_mark(struct worker *w)
 {
-    size_t length = timeline_length(w->timeline);
-    for (size_t i = 0; i < w->n_marks; i++)
-        if (w->marks[i] == length) return;
     struct error error;
-    if (timeline_mark(w->timeline, WORKER_MARKS, &error)) return; /* going back then costs a restore: not an error */
-    if (w->n_marks == WORKER_MARKS) memmove(w->marks, w->marks + 1, --w->n_marks * sizeof *w->marks);
-    w->marks[w->n_marks++] = length;
+    uint64_t bytes = engine_info(w->engine)->state_bytes;
+    uint64_t most = (w->params.store ? WORKER_MARK_BYTES : WORKER_MARK_BYTES_EPHEMERAL) / (bytes ? bytes : 1);
+    timeline_mark(w->timeline, most < 1 ? 1 : most < 64 ? (uint32_t)most : 64, &error);
 }
 
 /* ----------------------------------------------------------------------------------------------- restore */
@@ -90,8 +67,7 @@ static int load_timeline_or_make_room(struct worker *w, size_t position, struct 
 {
     int rc = load_timeline(w, position, out, error);
     if (rc != ERROR_FIT) return rc;
-    timeline_clear(w->timeline);
-    worker_diverge(w, 0);
+    w->saved_segments = 0;
     timeline_destroy(&w->timeline);
     rc = load_timeline(w, position, out, error);
     if (!rc) return 0;
@@ -105,29 +81,35 @@ static int find_prefix(struct worker *w, size_t limit, size_t *position, struct 
     return store_find_prefix(w->params.store, engine_info(w->engine)->state_key, w->prompt.ids, limit, position, error);
 }
 
+static void take_timeline(struct worker *w, struct timeline *loaded)
+{
+    timeline_destroy(&w->timeline);
+    w->timeline = loaded;
+    w->saved_segments = timeline_length(loaded) / STORE_SEGMENT;
+    atomic_store(&w->length, timeline_length(loaded));
+}
+
 int worker_restore(struct worker *w, struct error *error)
 {
-    size_t count = w->prompt.count, have = worker_reusable(w, w->prompt.ids, count), position = 0;
+    size_t count = w->prompt.count, have = worker_reusable(w, w->prompt.ids, count), position = 0, refused = 0;
+    struct error reason, first = {0};
     if (!w->params.store || have == count) return 0;
     worker_wait_saved(w);
     int rc = find_prefix(w, count, &position, error);
     while (!rc && position > have) {
         struct timeline *loaded = NULL;
-        struct error reason;
         rc = load_timeline_or_make_room(w, position, &loaded, &reason);
         if (!rc) {
-            timeline_destroy(&w->timeline);
-            w->timeline = loaded;
-            w->n_marks = 0;
-            w->saved_segments = position / STORE_SEGMENT;
-            atomic_store(&w->length, position);
-            return 0;
+            take_timeline(w, loaded);
+            break;
         }
         if (rc == ERROR_CANCELLED || !w->timeline) return error_set(error, reason.code, "%s", reason.text);
-        worker_note(w, reason.code, "The stored state at token %zu cannot be used, what it held is read again: %.300s",
-                    position, reason.text);
+        if (!refused) refused = position, first = reason;
         rc = find_prefix(w, position - 1, &position, error);
     }
+    if (refused)
+        worker_note(w, first.code, "The stored state at token %zu cannot be used, from %zu on it is read again: %.300s",
+                    refused, worker_reusable(w, w->prompt.ids, count), first.text);
     if (rc != ERROR_STATE) return rc;
     worker_note(w, ERROR_STATE, "Stored states cannot be searched, everything is read again: %.300s", error->text);
     return 0;
