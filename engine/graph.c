@@ -5,6 +5,7 @@
 #include "engine/graph.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 
 #define BYTES(count) ((uint64_t)(count) * sizeof(float))
 
@@ -17,7 +18,7 @@ struct buffer_rule {
     uint64_t rows;
 };
 
-enum { N_BUFFERS = 21 };
+enum { N_BUFFERS = 22 };
 
 static uint64_t most(uint64_t a, uint64_t b)
 {
@@ -42,6 +43,7 @@ static void buffer_rules(const struct shape *s, uint32_t batch, struct buffer_ru
         {"z", offsetof(struct graph, z), hd, batch},
         {"beta", offsetof(struct graph, beta), s->n_kda ? heads : 0, batch},
         {"c", offsetof(struct graph, c), row, batch},
+        {"turns", offsetof(struct graph, turns), s->rope, s->rotates ? batch : 0},
         {"q_a", offsetof(struct graph, q_a), s->q_lora, batch},
         {"q_a normalised", offsetof(struct graph, q_n), s->q_lora, batch},
         {"o", offsetof(struct graph, o), most(hd, hv), batch},
@@ -79,7 +81,9 @@ int graph_open(struct graph *g, struct backend *backend, const struct model *mod
         size_t bytes = (size_t)BYTES(rules[i].width * rules[i].rows);
         if (bytes) rc = backend->ops->alloc(backend, bytes, rules[i].label, buffer_at(g, &rules[i]), error);
     }
-    return rc;
+    if (rc || !model->shape.rotates) return rc;
+    g->turns_host = malloc((size_t)BYTES((uint64_t)batch * model->shape.rope));
+    return g->turns_host ? 0 : error_set(error, ERROR_FAILED, "Out of memory for the positions of a batch.");
 }
 
 void graph_close(struct graph *g)
@@ -91,6 +95,7 @@ void graph_close(struct graph *g)
         uint64_t *addr = buffer_at(g, &rules[i]);
         if (*addr) g->backend->ops->release(g->backend, *addr);
     }
+    free(g->turns_host);
     *g = (struct graph){0};
 }
 
@@ -182,6 +187,16 @@ static void mla_layer(struct graph *g, const struct layer *l, const struct graph
     const struct shape *s = &g->model->shape;
 
     mla_project(g, l, step->n);
+    if (s->rotates)
+        ops->rope(g->backend, &(struct rope){.n = step->n,
+                                             .n_head = s->n_head,
+                                             .kv_lora = s->kv_lora,
+                                             .nope = s->nope,
+                                             .rope = s->rope,
+                                             .q = g->q,
+                                             .c = g->c,
+                                             .turns = g->turns,
+                                             .scale = s->query_scale});
     ops->mla_store(g->backend, &(struct mla_store){.n = step->n,
                                                    .first = step->first,
                                                    .layer = l->index,
@@ -237,7 +252,11 @@ static void moe_ffn(struct graph *g, const struct layer *l, uint32_t n)
                                                    .bias = l->router_bias.addr,
                                                    .chosen = g->chosen,
                                                    .weight = g->weight,
-                                                   .scale = s->expert_scale});
+                                                   .scale = s->expert_scale,
+                                                   .gating = s->gating,
+                                                   .raw = !s->expert_norm,
+                                                   .n_group = s->n_group,
+                                                   .n_group_used = s->n_group_used});
     ops->moe_experts(g->backend, &(struct moe_experts){.n = n,
                                                        .n_used = s->n_used,
                                                        .x = g->a,
@@ -284,12 +303,21 @@ static void record(struct graph *g, const struct graph_step *step)
     matmul_one(g, g->a + BYTES((uint64_t)(n - 1) * m->shape.n_embd), &m->output, g->logits, false, 1);
 }
 
+/* Tells the device the positions of a batch, where they matter. */
+static int upload_turns(struct graph *g, const struct graph_step *step, struct error *error)
+{
+    const uint64_t count = (uint64_t)step->n * g->model->shape.rope;
+    if (!g->turns_host) return 0;
+    rotation_fill(&g->model->rotation, step->first, step->n, g->turns_host);
+    return g->backend->ops->upload(g->backend, g->turns, g->turns_host, (size_t)BYTES(count), error);
+}
+
 int graph_eval(struct graph *g, const struct graph_step *step, struct error *error)
 {
     struct backend *b = g->backend;
     int rc;
     if ((rc = b->ops->upload(b, g->ids, step->ids, step->n * sizeof *step->ids, error)) ||
-        (rc = b->ops->begin(b, error)))
+        (rc = upload_turns(g, step, error)) || (rc = b->ops->begin(b, error)))
         return rc;
     record(g, step);
     if ((rc = b->ops->submit(b, error))) return rc;

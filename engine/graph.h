@@ -20,6 +20,8 @@ struct graph {
     uint64_t g_a, z;         /* [batch][D], [batch][H*D]: output gate */
     uint64_t beta;           /* [batch][H] */
     uint64_t c;              /* [batch][R+P] */
+    uint64_t turns;          /* [batch][P/2][2]: cosine and sine of each position and pair */
+    float *turns_host;       /* the same, on their way there */
     uint64_t q_a, q_n;       /* [batch][Q]: compressed queries, and normalised */
     uint64_t o;              /* [batch][max(H*D, H*V)] */
     uint64_t gate, up;       /* [batch][max(FF, FS)] */

@@ -1,52 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
- * Metadata -> shape. Every number is checked against a bound before anything is computed from it, so that sums and
- * products of shapes cannot overflow anywhere later.
+ * Metadata -> shape, by the architecture the file names; opening and closing.
  */
-#include "engine/model.h"
+#include "engine/model_keys.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define PREFIX "kimi-linear."
-
-/* ------------------------------------------------------------------------------------------------ one key each */
-
-struct number_rule {
-    const char *key; /* without the prefix */
-    uint32_t least, most;
+static const struct architecture architectures[] = {
+    {.name = "kimi-linear",
+     .has_kda = true,
+     .always_normalises = true,
+     .needs_router_bias = true,
+     .gating = MOE_SIGMOID},
+    {.name = "deepseek2", .rotates = true, .gating = MOE_SOFTMAX},
 };
-
-static int read_number(const struct gguf *file, const struct number_rule *rule, uint32_t *out, struct error *error)
-{
-    char key[96];
-    snprintf(key, sizeof key, PREFIX "%s", rule->key);
-    if (!gguf_find(file, key)) return error_set(error, ERROR_MODEL, "The model file lacks the key %s.", key);
-    if (!gguf_get_u32(file, key, out)) return error_set(error, ERROR_MODEL, "%s is not a whole number.", key);
-    if (*out < rule->least || *out > rule->most)
-        return error_set(error, ERROR_MODEL, "%s is %u: %u to %u is supported.", key, *out, rule->least, rule->most);
-    return 0;
-}
-
-static int read_optional(const struct gguf *file, const struct number_rule *rule, uint32_t fallback, uint32_t *out,
-                         struct error *error)
-{
-    char key[96];
-    snprintf(key, sizeof key, PREFIX "%s", rule->key);
-    *out = fallback;
-    return gguf_find(file, key) ? read_number(file, rule, out, error) : 0;
-}
-
-static int read_real(const struct gguf *file, const char *name, bool optional, float *out, struct error *error)
-{
-    char key[96];
-    snprintf(key, sizeof key, PREFIX "%s", name);
-    if (!gguf_find(file, key))
-        return optional ? 0 : error_set(error, ERROR_MODEL, "The model file lacks the key %s.", key);
-    if (!gguf_get_f32(file, key, out) || !(*out > 0 && *out < 1e6f))
-        return error_set(error, ERROR_MODEL, "%s is not a positive number.", key);
-    return 0;
-}
+enum { N_ARCHITECTURES = sizeof architectures / sizeof *architectures };
 
 static void copy_string(const struct gguf *file, const char *key, const char *fallback, char *out, size_t size)
 {
@@ -66,32 +35,49 @@ static int read_architecture(struct model *m, struct error *error)
     copy_string(m->file, "general.architecture", "", m->architecture, sizeof m->architecture);
     copy_string(m->file, "general.name", "unnamed", m->name, sizeof m->name);
     if (!*m->architecture) return error_set(error, ERROR_MODEL, "The model file names no architecture.");
-    if (strcmp(m->architecture, "kimi-linear"))
-        return error_set(error, ERROR_MODEL, "Architecture %s is not supported: lectern runs kimi-linear.",
-                         m->architecture);
-    return 0;
+    for (size_t i = 0; i < N_ARCHITECTURES; i++)
+        if (!strcmp(m->architecture, architectures[i].name)) m->arch = &architectures[i];
+    if (m->arch) return 0;
+    return error_set(error, ERROR_MODEL,
+                     "Architecture %s is not supported: lectern runs kimi-linear and deepseek2 (Kimi Linear, "
+                     "Moonlight, DeepSeek-V2).",
+                     m->architecture);
 }
 
 static int read_general(struct model *m, struct error *error)
 {
     struct shape *s = &m->shape;
+    uint32_t predictors;
     int rc;
-    if ((rc = read_number(m->file, &(struct number_rule){"block_count", 1, 1024}, &s->n_layer, error)) ||
-        (rc = read_number(m->file, &(struct number_rule){"embedding_length", 32, 65536}, &s->n_embd, error)) ||
-        (rc = read_number(m->file, &(struct number_rule){"attention.head_count", 1, MODEL_MOST_HEADS}, &s->n_head,
-                          error)) ||
-        (rc = read_number(m->file, &(struct number_rule){"context_length", 1, 1u << 24}, &m->context, error)) ||
-        (rc = read_real(m->file, "attention.layer_norm_rms_epsilon", false, &s->eps, error)))
+    if ((rc = model_number(m, &(struct number_rule){"block_count", 1, 1024}, &s->n_layer, error)) ||
+        (rc = model_optional(m, &(struct number_rule){"nextn_predict_layers", 0, 1024}, 0, &predictors, error)) ||
+        (rc = model_number(m, &(struct number_rule){"embedding_length", 32, 65536}, &s->n_embd, error)) ||
+        (rc = model_number(m, &(struct number_rule){"attention.head_count", 1, MODEL_MOST_HEADS}, &s->n_head, error)) ||
+        (rc = model_number(m, &(struct number_rule){"context_length", 1, 1u << 24}, &m->context, error)) ||
+        (rc = model_real(m, "attention.layer_norm_rms_epsilon", &s->eps, error)))
         return rc;
+    /* Layers behind the last that guess further tokens: not needed to read. */
+    if (predictors >= s->n_layer)
+        return error_set(error, ERROR_MODEL, "%u of %u layers are for prediction.", predictors, s->n_layer);
+    s->n_layer -= predictors;
     return 0;
+}
+
+static void add_layer(struct model *m, uint32_t i, bool is_mla)
+{
+    m->layers[i].is_mla = is_mla;
+    m->layers[i].index = is_mla ? m->shape.n_mla++ : m->shape.n_kda++;
 }
 
 /* head_count_kv says which layers are MLA: an array, 0 for KDA; or one number for all. */
 static int read_layer_kinds(struct model *m, struct error *error)
 {
-    static const char *key = PREFIX "attention.head_count_kv";
     struct shape *s = &m->shape;
+    char key[128];
+    model_key(m, "attention.head_count_kv", key);
     const struct gguf_value *v = gguf_find(m->file, key);
+    for (uint32_t i = 0; !m->arch->has_kda && i < s->n_layer; i++) add_layer(m, i, true);
+    if (!m->arch->has_kda) return 0;
     if (!v) return error_set(error, ERROR_MODEL, "The model file lacks the key %s.", key);
     if (v->is_array && v->count != s->n_layer)
         return error_set(error, ERROR_MODEL, "%s has %llu entries for %u layers.", key, (unsigned long long)v->count,
@@ -104,8 +90,7 @@ static int read_layer_kinds(struct model *m, struct error *error)
         if (v->is_array && !gguf_array_int(v, i, &heads))
             return error_set(error, ERROR_MODEL, "%s is not an array of whole numbers.", key);
         if (heads < 0) return error_set(error, ERROR_MODEL, "%s is negative for layer %u.", key, i);
-        m->layers[i].is_mla = heads > 0;
-        m->layers[i].index = heads > 0 ? s->n_mla++ : s->n_kda++;
+        add_layer(m, i, heads > 0);
     }
     return 0;
 }
@@ -113,14 +98,15 @@ static int read_layer_kinds(struct model *m, struct error *error)
 static int read_kda(struct model *m, struct error *error)
 {
     struct shape *s = &m->shape;
+    char room[128];
     int rc;
     if (!s->n_kda) return 0;
-    if ((rc = read_number(m->file, &(struct number_rule){"kda.head_dim", 32, MODEL_MOST_HEAD_DIM}, &s->kda_dim,
-                          error)) ||
-        (rc = read_number(m->file, &(struct number_rule){"ssm.conv_kernel", 4, 4}, &s->conv_kernel, error)))
+    if ((rc = model_number(m, &(struct number_rule){"kda.head_dim", 32, MODEL_MOST_HEAD_DIM}, &s->kda_dim, error)) ||
+        (rc = model_number(m, &(struct number_rule){"ssm.conv_kernel", 4, 4}, &s->conv_kernel, error)))
         return rc;
     if (s->kda_dim % 8)
-        return error_set(error, ERROR_MODEL, PREFIX "kda.head_dim is %u: multiples of 8 are supported.", s->kda_dim);
+        return error_set(error, ERROR_MODEL, "%s is %u: multiples of 8 are supported.",
+                         model_key(m, "kda.head_dim", room), s->kda_dim);
     return 0;
 }
 
@@ -137,88 +123,50 @@ static int read_query_width(struct model *m, struct error *error)
     if (width > 65536)
         return error_set(error, ERROR_MODEL, "Queries are compressed to %llu: 65536 at most are supported.",
                          (unsigned long long)width);
-    return read_optional(m->file, &(struct number_rule){"attention.q_lora_rank", 0, 65536}, (uint32_t)width,
-                         &m->shape.q_lora, error);
+    return model_optional(m, &(struct number_rule){"attention.q_lora_rank", 0, 65536}, (uint32_t)width,
+                          &m->shape.q_lora, error);
+}
+
+/* Files from before 2026 tell the widths of a head where newer ones have those of a row. */
+static int read_widths(struct model *m, uint32_t *key_width, struct error *error)
+{
+    const bool legacy = m->arch->rotates && !model_has(m, "attention.key_length_mla");
+    const struct number_rule key = {legacy ? "attention.key_length" : "attention.key_length_mla", 2, 2048};
+    const struct number_rule value = {legacy ? "attention.value_length" : "attention.value_length_mla", 1, 1024};
+    int rc = model_number(m, &key, key_width, error);
+    return rc ? rc : model_number(m, &value, &m->shape.vdim, error);
+}
+
+/* What the architecture's name covers too, and changes the numbers. */
+static int refuse_temperature(const struct model *m, struct error *error)
+{
+    char room[128];
+    float scale = 0;
+    model_key(m, "attention.temperature_scale", room);
+    if (!gguf_get_f32(m->file, room, &scale) || scale == 0) return 0;
+    return error_set(error, ERROR_MODEL, "%s is %g: attention that changes with the position is not supported.", room,
+                     (double)scale);
 }
 
 static int read_mla(struct model *m, struct error *error)
 {
     struct shape *s = &m->shape;
+    char key[128], rope[128];
     uint32_t key_width;
     int rc;
+    s->query_scale = 1;
     if (!s->n_mla) return 0;
-    if ((rc = read_number(m->file, &(struct number_rule){"attention.kv_lora_rank", 1, 4096}, &s->kv_lora, error)) ||
-        (rc = read_number(m->file, &(struct number_rule){"rope.dimension_count", 1, 1024}, &s->rope, error)) ||
-        (rc = read_number(m->file, &(struct number_rule){"attention.key_length_mla", 2, 2048}, &key_width, error)) ||
-        (rc = read_number(m->file, &(struct number_rule){"attention.value_length_mla", 1, 1024}, &s->vdim, error)))
+    if ((rc = model_number(m, &(struct number_rule){"attention.kv_lora_rank", 1, 4096}, &s->kv_lora, error)) ||
+        (rc = model_number(m, &(struct number_rule){"rope.dimension_count", 1, ROTATION_MOST}, &s->rope, error)) ||
+        (rc = read_widths(m, &key_width, error)) || (rc = refuse_temperature(m, error)))
         return rc;
     if (key_width <= s->rope)
-        return error_set(error, ERROR_MODEL,
-                         PREFIX "attention.key_length_mla is %u, not above " PREFIX "rope.dimension_count %u.",
-                         key_width, s->rope);
+        return error_set(error, ERROR_MODEL, "%s is %u, not above %s %u.",
+                         model_key(m, "attention.key_length_mla", key), key_width,
+                         model_key(m, "rope.dimension_count", rope), s->rope);
     s->nope = key_width - s->rope;
-    return read_query_width(m, error);
-}
-
-/* The shared expert's width is in no key of every file; its tensor tells. */
-static int read_shared_width(struct model *m, struct error *error)
-{
-    struct shape *s = &m->shape;
-    char name[64];
-    uint32_t count;
-    snprintf(name, sizeof name, "blk.%u.ffn_gate_shexp.weight", s->n_dense);
-    const struct gguf_tensor *t = gguf_tensor_named(m->file, name);
-    uint64_t width = t ? t->ne[1] : 0;
-    if (width > 64u << 20) return error_set(error, ERROR_MODEL, "%s is too wide.", name);
-    int rc = read_optional(m->file, &(struct number_rule){"expert_shared_count", 0, 64},
-                           (uint32_t)(width / s->n_ff_exp), &count, error);
-    if (rc) return rc;
-    if ((uint64_t)count * s->n_ff_exp != width)
-        return error_set(error, ERROR_MODEL, "%s is %llu wide, but %u shared experts of %u are told.", name,
-                         (unsigned long long)width, count, s->n_ff_exp);
-    s->n_ff_shared = (uint32_t)width;
-    return 0;
-}
-
-static int read_experts(struct model *m, struct error *error)
-{
-    struct shape *s = &m->shape;
-    uint32_t gating, groups;
-    int rc;
-    if ((rc = read_number(m->file, &(struct number_rule){"expert_used_count", 1, 64}, &s->n_used, error)) ||
-        (rc = read_number(m->file, &(struct number_rule){"expert_feed_forward_length", 1, 1u << 20}, &s->n_ff_exp,
-                          error)) ||
-        (rc = read_real(m->file, "expert_weights_scale", true, &s->expert_scale, error)) ||
-        (rc = read_optional(m->file, &(struct number_rule){"expert_gating_func", 0, 255}, 2, &gating, error)) ||
-        (rc = read_optional(m->file, &(struct number_rule){"expert_group_count", 0, 1024}, 1, &groups, error)))
-        return rc;
-    if (gating != 2)
-        return error_set(error, ERROR_MODEL, PREFIX "expert_gating_func is %u: only 2 (sigmoid) is supported.", gating);
-    if (groups > 1)
-        return error_set(error, ERROR_MODEL, PREFIX "expert_group_count is %u: groups of experts are not supported.",
-                         groups);
-    if (s->n_used > s->n_expert)
-        return error_set(error, ERROR_MODEL, "%u experts are to be used of %u.", s->n_used, s->n_expert);
-    return read_shared_width(m, error);
-}
-
-static int read_ffn(struct model *m, struct error *error)
-{
-    struct shape *s = &m->shape;
-    int rc;
-    s->expert_scale = 1;
-    if ((rc = read_optional(m->file, &(struct number_rule){"expert_count", 0, 1024}, 0, &s->n_expert, error)) ||
-        (rc = read_optional(m->file, &(struct number_rule){"leading_dense_block_count", 0, 1024}, 0, &s->n_dense,
-                            error)))
-        return rc;
-    if (!s->n_expert || s->n_dense > s->n_layer) s->n_dense = s->n_layer;
-    for (uint32_t i = s->n_dense; i < s->n_layer; i++) m->layers[i].is_moe = true;
-    if (s->n_dense &&
-        (rc = read_number(m->file, &(struct number_rule){"feed_forward_length", 1, 1u << 20}, &s->n_ff, error)))
-        return rc;
-    if (s->n_dense < s->n_layer) return read_experts(m, error);
-    s->n_expert = 0;
-    return 0;
+    rc = read_query_width(m, error);
+    return rc || !m->arch->rotates ? rc : model_read_rotation(m, error);
 }
 
 static int read_vocabulary(struct model *m, struct error *error)
@@ -229,12 +177,13 @@ static int read_vocabulary(struct model *m, struct error *error)
         return error_set(error, ERROR_MODEL, "token_embd.weight has %llu rows: 1 to %u are supported.",
                          (unsigned long long)t->ne[1], 1u << 20);
     m->shape.n_vocab = (uint32_t)t->ne[1];
+    char room[128];
     uint32_t told;
-    int rc = read_optional(m->file, &(struct number_rule){"vocab_size", 1, 1u << 20}, m->shape.n_vocab, &told, error);
+    int rc = model_optional(m, &(struct number_rule){"vocab_size", 1, 1u << 20}, m->shape.n_vocab, &told, error);
     if (rc) return rc;
     if (told != m->shape.n_vocab)
-        return error_set(error, ERROR_MODEL, PREFIX "vocab_size is %u, but token_embd.weight has %u rows.", told,
-                         m->shape.n_vocab);
+        return error_set(error, ERROR_MODEL, "%s is %u, but token_embd.weight has %u rows.",
+                         model_key(m, "vocab_size", room), told, m->shape.n_vocab);
     return 0;
 }
 
@@ -245,7 +194,7 @@ int model_read_shape(struct model *m, struct error *error)
     m->layers = calloc(m->shape.n_layer, sizeof *m->layers);
     if (!m->layers) return error_set(error, ERROR_FAILED, "Out of memory for %u layers.", m->shape.n_layer);
     if ((rc = read_layer_kinds(m, error)) || (rc = read_kda(m, error)) || (rc = read_mla(m, error)) ||
-        (rc = read_ffn(m, error)))
+        (rc = model_read_ffn(m, error)))
         return rc;
     return read_vocabulary(m, error);
 }

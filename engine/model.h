@@ -7,9 +7,20 @@
 #define LECTERN_ENGINE_MODEL_H
 
 #include "engine/ops.h"
+#include "engine/rotation.h"
 #include "quant/gguf.h"
 
 enum { MODEL_MOST_HEAD_DIM = 256, MODEL_MOST_HEADS = 256 };
+
+/* What architectures of general.architecture differ in. */
+struct architecture {
+    const char *name;
+    bool has_kda;           /* head_count_kv tells the kinds of layers; else all are MLA */
+    bool rotates;           /* positions turn the shared channels of MLA */
+    bool always_normalises; /* the weights of chosen experts; else expert_weights_norm tells */
+    bool needs_router_bias;
+    enum moe_gating gating; /* where expert_gating_func is absent */
+};
 
 struct layer {
     bool is_mla;    /* else KDA */
@@ -32,7 +43,7 @@ struct layer {
     void *kv_b;                  /* what k_b and v_b were made of where the file has them in one piece, or NULL */
 
     struct weight gate, up, down;          /* dense FFN: [FF][E], [FF][E], [E][FF] */
-    struct weight router, router_bias;     /* MoE: [X][E], [X] */
+    struct weight router, router_bias;     /* MoE: [X][E], [X] or absent */
     struct weight gate_exps, up_exps;      /* X matrices [F][E]; fused: gate_exps [2F][E], up_exps absent */
     struct weight down_exps;               /* X matrices [E][F] */
     struct weight gate_sh, up_sh, down_sh; /* shared expert: [FS][E], [FS][E], [E][FS] */
@@ -40,9 +51,11 @@ struct layer {
 
 struct model {
     struct gguf *file;
+    const struct architecture *arch;
     struct shape shape;
-    uint32_t context; /* tokens the model was made for */
-    char name[128], architecture[32];
+    struct rotation rotation;
+    uint32_t context;                 /* tokens the model was made for */
+    char name[128], architecture[32]; /* fit to be shown */
     uint64_t parameters, weight_bytes;
     uint8_t fingerprint[32];
     struct layer *layers; /* [n_layer] */

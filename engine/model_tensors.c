@@ -41,6 +41,7 @@ enum when {
     IN_MLA_JOINED, /* attn_kv_b in one piece */
     IN_DENSE,
     IN_MOE,
+    IN_MOE_BIASED,
     IN_MOE_SPLIT,
     IN_MOE_FUSED,
     IN_SHARED,
@@ -91,7 +92,7 @@ static const struct tensor_rule layer_rules[] = {
     {"ffn_up.weight", AT(up), IN_DENSE, MATRIX, SIZE_E, SIZE_FF, SIZE_1},
     {"ffn_down.weight", AT(down), IN_DENSE, MATRIX, SIZE_FF, SIZE_E, SIZE_1},
     {"ffn_gate_inp.weight", AT(router), IN_MOE, MATRIX, SIZE_E, SIZE_X, SIZE_1},
-    {"exp_probs_b.bias", AT(router_bias), IN_MOE, VECTOR, SIZE_X, SIZE_1, SIZE_1},
+    {"exp_probs_b.bias", AT(router_bias), IN_MOE_BIASED, VECTOR, SIZE_X, SIZE_1, SIZE_1},
     {"ffn_gate_exps.weight", AT(gate_exps), IN_MOE_SPLIT, MATRIX, SIZE_E, SIZE_F, SIZE_X},
     {"ffn_up_exps.weight", AT(up_exps), IN_MOE_SPLIT, MATRIX, SIZE_E, SIZE_F, SIZE_X},
     {"ffn_gate_up_exps.weight", AT(gate_exps), IN_MOE_FUSED, MATRIX, SIZE_E, SIZE_2F, SIZE_X},
@@ -195,6 +196,8 @@ static bool rule_applies(const struct model *m, const struct tensor_rule *rule, 
         return !l->is_moe;
     case IN_MOE:
         return l->is_moe;
+    case IN_MOE_BIASED:
+        return l->is_moe && (m->arch->needs_router_bias || layer_tensor(m, layer, "exp_probs_b.bias"));
     case IN_MOE_SPLIT:
         return l->is_moe && !layer_tensor(m, layer, "ffn_gate_up_exps.weight");
     case IN_MOE_FUSED:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Test models. See make_model.h. Tensor names, shapes and metadata are those of real kimi-linear files.
+ * Test models. See make_model.h. Tensor names, shapes and metadata are those of real files.
  */
 #include "tests/make_model.h"
 #include "quant/quantize.h"
@@ -9,15 +9,41 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const struct test_relative moonlight = {
+    .biased = true, .normalised = true, .expert_scale = 2.446f, .rope_base = 50000};
+static const struct test_relative lite = {.softmax = true,
+                                          .joined_kv_b = true,
+                                          .expert_scale = 1,
+                                          .rope_base = 10000,
+                                          .yarn = 40,
+                                          .log_multiplier = 0.0707f,
+                                          .original = 4096};
+static const struct test_relative v2 = {
+    .softmax = true, .groups = 4, .groups_used = 2, .expert_scale = 16, .rope_base = 10000, .yarn = 8, .original = 512};
+static const struct test_relative v3 = {.biased = true,
+                                        .normalised = true,
+                                        .groups = 4,
+                                        .groups_used = 2,
+                                        .expert_scale = 2.5f,
+                                        .rope_base = 10000,
+                                        .yarn = 40,
+                                        .log_multiplier = 0.1f,
+                                        .beta_fast = 32,
+                                        .original = 4096};
+
 static const struct test_shape shapes[] = {
-    {"tiny", 256, 4, 4, 64, 128, 64, 32, 64, 512, 256, 8, 2, 1, 512, 4096, {4}, 1, 0},
-    {"odd", 384, 7, 6, 128, 256, 96, 32, 64, 800, 160, 24, 3, 2, 1000, 8192, {3, 6, 7}, 1, 0},
-    {"mini-like", 512, 8, 4, 128, 256, 128, 64, 128, 1536, 256, 8, 2, 1, 8192, 16384, {4, 8}, 1, 0},
-    {"narrow", 96, 4, 3, 72, 40, 24, 8, 40, 160, 48, 5, 5, 2, 512, 4096, {2}, 2, 0},
-    {"all-mla", 128, 3, 5, 64, 64, 32, 16, 24, 200, 40, 7, 1, 0, 512, 4096, {1, 2, 3}, 0, 48},
-    {"all-kda", 80, 3, 5, 120, 0, 0, 0, 0, 200, 0, 0, 0, 0, 512, 4096, {0}, 3, 0},
-    {"wide", 64, 1, 1, 248, 0, 0, 0, 0, 96, 0, 0, 0, 0, 512, 4096, {0}, 1, 0},
-    {"mla-first", 64, 3, 1, 104, 32, 16, 16, 16, 96, 32, 4, 3, 1, 512, 4096, {1}, 3, 0},
+    {"tiny", 256, 4, 4, 64, 128, 64, 32, 64, 512, 256, 8, 2, 1, 512, 4096, {4}, 1, 0, NULL},
+    {"odd", 384, 7, 6, 128, 256, 96, 32, 64, 800, 160, 24, 3, 2, 1000, 8192, {3, 6, 7}, 1, 0, NULL},
+    {"mini-like", 512, 8, 4, 128, 256, 128, 64, 128, 1536, 256, 8, 2, 1, 8192, 16384, {4, 8}, 1, 0, NULL},
+    {"narrow", 96, 4, 3, 72, 40, 24, 8, 40, 160, 48, 5, 5, 2, 512, 4096, {2}, 2, 0, NULL},
+    {"all-mla", 128, 3, 5, 64, 64, 32, 16, 24, 200, 40, 7, 1, 0, 512, 4096, {1, 2, 3}, 0, 48, NULL},
+    {"all-kda", 80, 3, 5, 120, 0, 0, 0, 0, 200, 0, 0, 0, 0, 512, 4096, {0}, 3, 0, NULL},
+    {"wide", 64, 1, 1, 248, 0, 0, 0, 0, 96, 0, 0, 0, 0, 512, 4096, {0}, 1, 0, NULL},
+    {"mla-first", 64, 3, 1, 104, 32, 16, 16, 16, 96, 32, 4, 3, 1, 512, 4096, {1}, 3, 0, NULL},
+    {"moonlight", 64, 3, 4, 0, 32, 16, 16, 16, 96, 32, 8, 3, 2, 512, 8192, {0}, 1, 0, &moonlight},
+    {"lite", 32, 27, 2, 0, 16, 8, 8, 8, 48, 16, 6, 2, 2, 512, 163840, {0}, 1, 0, &lite},
+    {"v2", 64, 3, 3, 0, 40, 24, 16, 16, 96, 32, 12, 4, 1, 512, 4096, {0}, 1, 32, &v2},
+    {"v3", 96, 4, 4, 0, 64, 32, 32, 24, 128, 32, 16, 4, 1, 512, 163840, {0}, 2, 48, &v3},
 };
 
 enum { BYTES_TOKENS = 256, PAIR_LETTERS = 12, PAIRS = PAIR_LETTERS * PAIR_LETTERS };
@@ -59,6 +85,7 @@ const struct test_shape *test_shape_named(const char *preset)
 
 static bool is_mla(const struct test_shape *s, uint32_t layer)
 {
+    if (s->relative) return true;
     for (size_t i = 0; i < 4 && s->mla[i]; i++)
         if (s->mla[i] == layer + 1) return true;
     return false;
@@ -121,8 +148,12 @@ static void plan_mla(struct plan *p, const struct test_shape *s, int i)
     }
     add(p, i, "attn_kv_a_mqa.weight", FILL_WEIGHT, NE(e, r + s->rope, 1, 1));
     add(p, i, "attn_kv_a_norm.weight", FILL_NORM, NE(r, 1, 1, 1));
-    add(p, i, "attn_k_b.weight", FILL_WEIGHT, NE(s->nope, r, h, 1));
-    add(p, i, "attn_v_b.weight", FILL_WEIGHT, NE(r, s->v_dim, h, 1));
+    if (s->relative && s->relative->joined_kv_b) {
+        add(p, i, "attn_kv_b.weight", FILL_WEIGHT, NE(r, h * (s->nope + s->v_dim), 1, 1));
+    } else {
+        add(p, i, "attn_k_b.weight", FILL_WEIGHT, NE(s->nope, r, h, 1));
+        add(p, i, "attn_v_b.weight", FILL_WEIGHT, NE(r, s->v_dim, h, 1));
+    }
     add(p, i, "attn_output.weight", FILL_WEIGHT, NE(h * s->v_dim, e, 1, 1));
 }
 
@@ -131,7 +162,7 @@ static void plan_moe(struct plan *p, const struct test_shape *s, int i)
     const uint64_t e = s->n_embd, n = s->n_exp, ff = s->n_ff_exp, shared = (uint64_t)s->n_ff_exp * s->n_shared;
     add(p, i, "ffn_gate_inp.weight", FILL_WEIGHT, NE(e, n, 1, 1));
     if (!p->failed) p->items[p->count - 1].keep_f32 = true;
-    add(p, i, "exp_probs_b.bias", FILL_BIAS, NE(n, 1, 1, 1));
+    if (!s->relative || s->relative->biased) add(p, i, "exp_probs_b.bias", FILL_BIAS, NE(n, 1, 1, 1));
     add(p, i, "ffn_gate_exps.weight", FILL_WEIGHT, NE(e, ff, n, 1));
     add(p, i, "ffn_up_exps.weight", FILL_WEIGHT, NE(e, ff, n, 1));
     add(p, i, "ffn_down_exps.weight", FILL_WEIGHT, NE(ff, e, n, 1));
@@ -169,44 +200,93 @@ static void put_text(struct gguf_writer *w, const char *key, const char *text)
     gguf_put_string(w, key, text, strlen(text));
 }
 
-static void put_shape(struct gguf_writer *w, const struct test_shape *s)
+struct number {
+    const char *key;
+    uint32_t value;
+};
+
+static void put_numbers(struct gguf_writer *w, const char *architecture, const struct number *numbers, size_t count)
 {
-    const struct {
-        const char *key;
-        uint32_t value;
-    } numbers[] = {
+    for (size_t i = 0; i < count; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "%s.%s", architecture, numbers[i].key);
+        gguf_put_u32(w, key, numbers[i].value);
+    }
+}
+
+/* What all files have. */
+static void put_shape(struct gguf_writer *w, const char *architecture, const struct test_shape *s)
+{
+    const struct number numbers[] = {
         {"vocab_size", s->n_vocab},
         {"context_length", s->context},
         {"embedding_length", s->n_embd},
         {"block_count", s->n_layer},
         {"feed_forward_length", s->n_ff},
         {"attention.head_count", s->n_head},
-        {"attention.key_length", s->kv_lora + s->rope},
-        {"attention.value_length", s->kv_lora},
-        {"attention.key_length_mla", s->nope + s->rope},
-        {"attention.value_length_mla", s->v_dim},
         {"attention.kv_lora_rank", s->kv_lora},
         {"rope.dimension_count", s->rope},
-        {"ssm.conv_kernel", 4},
-        {"kda.head_dim", s->kda},
         {"expert_count", s->n_exp},
         {"expert_used_count", s->n_used},
         {"expert_feed_forward_length", s->n_ff_exp},
         {"expert_shared_count", s->n_shared},
         {"leading_dense_block_count", s->n_dense},
+    };
+    put_numbers(w, architecture, numbers, sizeof numbers / sizeof *numbers);
+}
+
+static void put_kimi(struct gguf_writer *w, const struct test_shape *s)
+{
+    const struct number numbers[] = {
+        {"attention.key_length", s->kv_lora + s->rope},
+        {"attention.value_length", s->kv_lora},
+        {"attention.key_length_mla", s->nope + s->rope},
+        {"attention.value_length_mla", s->v_dim},
+        {"ssm.conv_kernel", 4},
+        {"kda.head_dim", s->kda},
         {"expert_gating_func", 2},
     };
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        char key[64];
-        snprintf(key, sizeof key, "kimi-linear.%s", numbers[i].key);
-        gguf_put_u32(w, key, numbers[i].value);
-    }
+    put_numbers(w, "kimi-linear", numbers, sizeof numbers / sizeof *numbers);
     int32_t kv[16] = {0};
     for (uint32_t i = 0; i < s->n_layer; i++) kv[i] = is_mla(s, i);
     gguf_put_i32_array(w, "kimi-linear.attention.head_count_kv", kv, s->n_layer);
     gguf_put_f32(w, "kimi-linear.attention.layer_norm_rms_epsilon", 1e-5f);
     gguf_put_f32(w, "kimi-linear.rope.freq_base", 10000);
     gguf_put_f32(w, "kimi-linear.expert_weights_scale", 2.446f);
+}
+
+static void put_yarn(struct gguf_writer *w, const struct test_relative *r)
+{
+    put_text(w, "deepseek2.rope.scaling.type", "yarn");
+    gguf_put_f32(w, "deepseek2.rope.scaling.factor", r->yarn);
+    gguf_put_u32(w, "deepseek2.rope.scaling.original_context_length", r->original);
+    if (r->log_multiplier > 0) gguf_put_f32(w, "deepseek2.rope.scaling.yarn_log_multiplier", r->log_multiplier);
+    if (r->attn_factor > 0) gguf_put_f32(w, "deepseek2.rope.scaling.attn_factor", r->attn_factor);
+    if (r->beta_fast > 0) gguf_put_f32(w, "deepseek2.rope.scaling.yarn_beta_fast", r->beta_fast);
+}
+
+/* Widths of heads as files told them before 2026, where keys and values are joined. */
+static void put_relative(struct gguf_writer *w, const struct test_shape *s)
+{
+    const struct test_relative *r = s->relative;
+    const bool old = r->joined_kv_b;
+    const struct number numbers[] = {
+        {"attention.head_count_kv", old ? s->n_head : 1},
+        {"attention.q_lora_rank", s->q_lora},
+        {"attention.key_length", old ? s->nope + s->rope : s->kv_lora + s->rope},
+        {"attention.value_length", old ? s->v_dim : s->kv_lora},
+        {"expert_gating_func", r->softmax ? 1 : 2},
+        {"attention.key_length_mla", s->nope + s->rope},
+        {"attention.value_length_mla", s->v_dim},
+    };
+    put_numbers(w, "deepseek2", numbers, old ? 5 : 7);
+    const struct number groups[] = {{"expert_group_count", r->groups}, {"expert_group_used_count", r->groups_used}};
+    if (r->groups) put_numbers(w, "deepseek2", groups, 2);
+    gguf_put_f32(w, "deepseek2.attention.layer_norm_rms_epsilon", 1e-6f);
+    gguf_put_f32(w, "deepseek2.expert_weights_scale", r->expert_scale);
+    gguf_put_f32(w, "deepseek2.rope.freq_base", r->rope_base);
+    if (r->normalised) gguf_put_bool(w, "deepseek2.expert_weights_norm", true);
+    if (r->yarn > 0) put_yarn(w, r);
 }
 
 /* GPT-2's printable stand-in for a byte, as UTF-8. */
@@ -359,10 +439,15 @@ static int write_model(struct gguf_writer *w, const struct plan *p, const struct
                        const struct test_model *m, struct error *error)
 {
     const struct quant_format *wanted = quant_format_named(m->type ? m->type : "F32");
-    put_text(w, "general.architecture", "kimi-linear");
+    const char *architecture = s->relative ? "deepseek2" : "kimi-linear";
+    put_text(w, "general.architecture", architecture);
     put_text(w, "general.name", s->name);
     gguf_put_u32(w, "general.quantization_version", 2);
-    put_shape(w, s);
+    put_shape(w, architecture, s);
+    if (s->relative)
+        put_relative(w, s);
+    else
+        put_kimi(w, s);
     int rc = put_tokenizer(w, s->n_vocab, error);
     for (size_t i = 0; i < p->count && !rc; i++) {
         const struct item *t = &p->items[i];

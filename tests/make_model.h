@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Test models: random, deterministic kimi-linear GGUF files, written by our own writer and encoders. The same preset,
+ * Test models: random, deterministic kimi-linear and deepseek2 GGUF files, written by our own writer and encoders. The same preset,
  * seed and type give the same bytes everywhere; the same preset and seed give the same weights in every type, up to
  * rounding. Activations stay O(1), so logits are meaningful numbers.
  */
@@ -19,6 +19,11 @@
  * all-kda    3 (none)              80     5     120  -    -    -   -       none      -    512    3      no rows; dense
  * mla-first  3 (1)                 64     1     104  16   16   16  32      4 unused  32   512    3      one head; dense, though experts are told
  * wide       1 (none)              64     1     248  -    -    -   -       none      -    512    1      heads too wide for small GPUs
+ * deepseek2, all layers MLA with rotary positions:
+ * moonlight  3                     64     4     -    16   16   16  32      8 top 3   32   512    1      sigmoid, bias, normalised; 2 shared
+ * lite       27                    32     2     -    8    8    8   16      6 top 2   16   512    1      softmax, raw; YaRN; attn_kv_b; 2 shared
+ * v2         3                     64     3     -    24   16   16  40      12 top 4  32   512    1      softmax, 4 groups, 2 of them; YaRN with a factor for attention, no log multiplier; compressed queries
+ * v3         4                     96     4     -    32   32   24  64      16 top 4  32   512    2      sigmoid, bias, 4 groups, 2 of them; YaRN; compressed queries
  */
 /* clang-format on */
 struct test_model {
@@ -34,6 +39,17 @@ struct test_shape {
     uint32_t mla[4];  /* layers counted from 1; 0 ends */
     uint32_t n_dense; /* leading dense layers */
     uint32_t q_lora;  /* 0: queries are not compressed */
+    const struct test_relative *relative;
+};
+
+/* A deepseek2 model. */
+struct test_relative {
+    bool softmax, biased, normalised, joined_kv_b;
+    uint32_t groups, groups_used; /* 0: no groups */
+    float expert_scale, rope_base;
+    float yarn; /* factor; 0 = none */
+    float log_multiplier, beta_fast, attn_factor; /* 0: not told */
+    uint32_t original;
 };
 
 /* The shape of a preset, or NULL. */

@@ -164,16 +164,20 @@ static void wrong_values(void **state)
 {
     (void)state;
     refused(&(struct change){.text_key = "general.architecture", .text = "llama"},
-            "Architecture llama is not supported: lectern runs kimi-linear");
+            "Architecture llama is not supported: lectern runs kimi-linear and deepseek2");
+    refused(&(struct change){.text_key = "general.architecture", .text = "deepseek"},
+            "Architecture deepseek is not supported: lectern runs kimi-linear and deepseek2");
     refused(&(struct change){.text_key = "general.architecture", .text = "deepseek2"},
-            "Architecture deepseek2 is not supported: lectern runs kimi-linear");
+            "lacks the key deepseek2.block_count");
     refused(&(struct change){.number_key = "kimi-linear.block_count", .number = 5}, "4 entries for 5 layers");
     refused(&(struct change){.number_key = "kimi-linear.block_count", .number = 0}, "block_count is 0");
     refused(&(struct change){.number_key = "kimi-linear.kda.head_dim", .number = 60}, "multiples of 8");
     refused(&(struct change){.number_key = "kimi-linear.attention.head_count", .number = 3}, "blk.0.attn_q.weight");
     refused(&(struct change){.number_key = "kimi-linear.ssm.conv_kernel", .number = 5}, "conv_kernel is 5");
-    refused(&(struct change){.number_key = "kimi-linear.expert_gating_func", .number = 1}, "sigmoid");
-    refused(&(struct change){.number_key = "kimi-linear.expert_group_count", .number = 2}, "groups");
+    refused(&(struct change){.number_key = "kimi-linear.expert_gating_func", .number = 3}, "sigmoid");
+    refused(&(struct change){.number_key = "kimi-linear.expert_group_count", .number = 2}, "is 0 of 2 groups");
+    refused(&(struct change){.number_key = "kimi-linear.expert_group_count", .number = 3},
+            "8 experts cannot be grouped");
     refused(&(struct change){.number_key = "kimi-linear.expert_used_count", .number = 9}, "9 experts");
     refused(&(struct change){.number_key = "kimi-linear.rope.dimension_count", .number = 96}, "key_length_mla");
     refused(&(struct change){.number_key = "kimi-linear.vocab_size", .number = 511}, "vocab_size is 511");

@@ -113,6 +113,7 @@ static const struct backend_ops cpu_ops = {
     .kda_gate = cpu_kda_gate,
     .kda_delta = cpu_kda_delta,
     .kda_out = cpu_kda_out,
+    .rope = cpu_rope,
     .mla_store = cpu_mla_store,
     .mla_attend = cpu_mla_attend,
     .moe_route = cpu_moe_route,

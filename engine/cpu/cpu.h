@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Inside the C twin. An operation runs when it is called; recording is the gpu's affair. cpu.c has the backend itself,
- * dense.c, kda.c, mla.c and moe.c the operations, kernels.c their inner loops. A device address is a pointer.
+ * dense.c, kda.c, mla.c, rope.c and moe.c the operations, kernels.c their inner loops. A device address is a pointer.
  */
 #ifndef LECTERN_ENGINE_CPU_CPU_H
 #define LECTERN_ENGINE_CPU_CPU_H
@@ -88,6 +88,7 @@ void cpu_kda_conv(struct backend *, const struct kda_conv *);
 void cpu_kda_gate(struct backend *, const struct kda_gate *);
 void cpu_kda_delta(struct backend *, const struct kda_delta *);
 void cpu_kda_out(struct backend *, const struct kda_out *);
+void cpu_rope(struct backend *, const struct rope *);
 void cpu_mla_store(struct backend *, const struct mla_store *);
 void cpu_mla_attend(struct backend *, const struct mla_attend *);
 void cpu_moe_route(struct backend *, const struct moe_route *);

@@ -5,27 +5,88 @@
  */
 #include "engine/cpu/cpu.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <string.h>
+
+enum { MOST_GROUPS = 256 };
 
 struct route_op {
     struct cpu_backend *cpu;
     const struct moe_route *p;
 };
 
-/* The best expert not yet among chosen[0, count); NaN loses to everything but NaN. */
-static uint32_t route_best(const float *score, const float *bias, uint32_t n, const uint32_t *chosen, uint32_t count)
+/* What a token chooses among. */
+struct choice {
+    const float *score, *bias; /* bias may be NULL */
+    uint32_t n, per_group;
+    const bool *barred; /* groups that are out, or NULL */
+};
+
+static float rank_of(const struct choice *c, uint32_t e)
+{
+    return c->bias ? c->score[e] + c->bias[e] : c->score[e];
+}
+
+/* NaN loses to everything but NaN. */
+static bool is_better(float a, float b)
+{
+    return a > b || (b != b && a == a);
+}
+
+/* The best expert not yet among chosen[0, count). */
+static uint32_t route_best(const struct choice *c, const uint32_t *chosen, uint32_t count)
 {
     uint32_t best = UINT32_MAX;
-    for (uint32_t e = 0; e < n; e++) {
-        bool taken = false;
+    for (uint32_t e = 0; e < c->n; e++) {
+        bool taken = c->barred && c->barred[e / c->per_group];
         for (uint32_t j = 0; j < count; j++) taken |= chosen[j] == e;
         if (taken) continue;
-        if (best == UINT32_MAX) best = e;
-        float s = score[e] + bias[e], most = score[best] + bias[best];
-        if (s > most || (most != most && s == s)) best = e;
+        if (best == UINT32_MAX || is_better(rank_of(c, e), rank_of(c, best))) best = e;
     }
     return best;
+}
+
+/* The ranks of a group's two best experts, added. */
+static float group_rank(const struct choice *c, uint32_t group)
+{
+    float first = -INFINITY, second = -INFINITY;
+    for (uint32_t e = group * c->per_group; e < (group + 1) * c->per_group; e++) {
+        const float rank = rank_of(c, e);
+        if (rank > first) {
+            second = first;
+            first = rank;
+        } else if (rank > second) {
+            second = rank;
+        }
+    }
+    return first + second;
+}
+
+static void bar_groups(const struct choice *c, const struct moe_route *p, bool *barred)
+{
+    float rank[MOST_GROUPS];
+    for (uint32_t g = 0; g < p->n_group; g++) {
+        rank[g] = group_rank(c, g);
+        barred[g] = true;
+    }
+    for (uint32_t k = 0; k < p->n_group_used; k++) {
+        uint32_t best = UINT32_MAX;
+        for (uint32_t g = 0; g < p->n_group; g++)
+            if (barred[g] && (best == UINT32_MAX || rank[g] > rank[best])) best = g;
+        barred[best] = false;
+    }
+}
+
+static void softmax(float *x, uint32_t n)
+{
+    float most = x[0], sum = 0;
+    for (uint32_t i = 1; i < n; i++) most = x[i] > most ? x[i] : most;
+    for (uint32_t i = 0; i < n; i++) {
+        x[i] = expf(x[i] - most);
+        sum += x[i];
+    }
+    for (uint32_t i = 0; i < n; i++) x[i] /= sum;
 }
 
 static void route_range(void *ctx, uint32_t begin, uint32_t end, struct cpu_thread *thread)
@@ -33,17 +94,28 @@ static void route_range(void *ctx, uint32_t begin, uint32_t end, struct cpu_thre
     (void)thread;
     const struct route_op *op = ctx;
     const struct moe_route *p = op->p;
+    bool barred[MOST_GROUPS];
     for (uint32_t t = begin; t < end; t++) {
         float *score = (float *)cpu_at(p->logits) + (size_t)t * p->n_expert;
         float *weight = (float *)cpu_at(p->weight) + (size_t)t * p->n_used, sum = 0;
         uint32_t *chosen = (uint32_t *)cpu_at(p->chosen) + (size_t)t * p->n_used;
-        op->cpu->kernels->sigmoid(score, p->n_expert);
+        struct choice choice = {.score = score, .bias = cpu_at(p->bias), .n = p->n_expert};
+        if (p->gating == MOE_SOFTMAX)
+            softmax(score, p->n_expert);
+        else
+            op->cpu->kernels->sigmoid(score, p->n_expert);
+        if (p->n_group > 1) {
+            choice.per_group = p->n_expert / p->n_group;
+            bar_groups(&choice, p, barred);
+            choice.barred = barred;
+        }
         for (uint32_t j = 0; j < p->n_used; j++) {
-            chosen[j] = route_best(score, cpu_at(p->bias), p->n_expert, chosen, j);
+            chosen[j] = route_best(&choice, chosen, j);
             weight[j] = score[chosen[j]];
             sum += weight[j];
         }
-        float scale = p->scale / (sum > 6.103515625e-5f ? sum : 6.103515625e-5f);
+        const float least = 6.103515625e-5f;
+        const float scale = p->raw ? p->scale : p->scale / (sum > least ? sum : least);
         for (uint32_t j = 0; j < p->n_used; j++) weight[j] *= scale;
     }
 }
