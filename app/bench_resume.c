@@ -17,7 +17,7 @@
 #include "app/bench_saving.h"
 #include "app/console.h"
 #include "app/json.h"
-#include "app/model_open.h"
+#include "app/model_use.h"
 #include "app/paths.h"
 #include "app/progress.h"
 #include "app/sanitize.h"
@@ -477,10 +477,10 @@ static void print_json(const struct resume_bench *b)
 static int open_engine(const struct settings *s, struct resume_bench *b, struct error *error)
 {
     size_t most = b->options->tokens + (size_t)QUESTION + BENCH_SAVING_ROOM;
-    struct model_opening opening = {.settings = s, .params = settings_engine(s), .need = most};
-    if (!opening.params.context) opening.params.context = (uint32_t)most;
+    struct model_usage usage = {.settings = s, .params = settings_engine(s), .need = most};
+    if (!usage.params.context) usage.params.context = (uint32_t)most;
     double began = bench_clock();
-    int rc = model_open(&b->engine, &opening, error);
+    int rc = model_use(&b->engine, &usage, error);
     b->model_seconds = bench_clock() - began;
     if (!rc) rc = timeline_create(&b->timeline, b->engine, error);
     if (!rc) rc = bench_ids(b->engine, most, &b->ids, error);

@@ -13,7 +13,7 @@
 #include "app/commands.h"
 #include "app/console.h"
 #include "app/json.h"
-#include "app/model_open.h"
+#include "app/model_use.h"
 #include "app/options.h"
 #include "app/progress.h"
 #include "app/sanitize.h"
@@ -226,9 +226,9 @@ static void print_json(const struct bench *b)
 
 static int open_bench(struct bench *b, const struct settings *s, struct error *error)
 {
-    struct model_opening opening = {.settings = s, .params = settings_engine(s), .need = b->most};
-    if (!opening.params.context) opening.params.context = (uint32_t)(b->most + 1);
-    int rc = model_open(&b->engine, &opening, error);
+    struct model_usage usage = {.settings = s, .params = settings_engine(s), .need = b->most};
+    if (!usage.params.context) usage.params.context = (uint32_t)(b->most + 1);
+    int rc = model_use(&b->engine, &usage, error);
     return rc ? rc : timeline_create(&b->timeline, b->engine, error);
 }
 

@@ -10,7 +10,7 @@
 #include "app/json.h"
 #include "app/memory_plan.h"
 #include "app/model_find.h"
-#include "app/model_open.h"
+#include "app/model_use.h"
 #include "app/options.h"
 #include "app/progress.h"
 #include "app/sanitize.h"
@@ -137,9 +137,9 @@ static int list_devices(const struct settings *s, bool as_json, struct error *er
 static int show_used(const struct settings *s, bool as_json, struct error *error)
 {
     struct engine *engine = NULL;
-    struct model_opening opening = {.settings = s, .params = settings_engine(s)};
-    if (!opening.params.context) opening.params.context = 1024;
-    int rc = model_open(&engine, &opening, error);
+    struct model_usage usage = {.settings = s, .params = settings_engine(s)};
+    if (!usage.params.context) usage.params.context = 1024;
+    int rc = model_use(&engine, &usage, error);
     if (!rc && as_json) {
         struct json j = {0};
         json_open(&j, NULL, '{');

@@ -12,7 +12,7 @@
 #include "app/commands.h"
 #include "app/console.h"
 #include "app/model_find.h"
-#include "app/model_open.h"
+#include "app/model_use.h"
 #include "app/options.h"
 #include "app/progress.h"
 #include "app/score.h"
@@ -116,14 +116,14 @@ static int read_file(struct gathering *g, const char *path, struct error *error)
 static int open_model(struct gathering *g, const struct settings *s, const char *model, struct error *error)
 {
     struct gguf *file = NULL;
-    struct model_opening opening = {
+    struct model_usage usage = {
         .settings = s, .name = model, .params = settings_engine(s), .need = g->options->chunk + 1};
     char *path = NULL;
-    opening.params.context = g->options->chunk + 1;
-    opening.params.observe = gather;
-    opening.params.observe_ctx = g;
-    if (!strcmp(s->device, "auto")) opening.params.device = "cpu";
-    int rc = model_open(&g->engine, &opening, error);
+    usage.params.context = g->options->chunk + 1;
+    usage.params.observe = gather;
+    usage.params.observe_ctx = g;
+    if (!strcmp(s->device, "auto")) usage.params.device = "cpu";
+    int rc = model_use(&g->engine, &usage, error);
     if (!rc) rc = model_find(model, s->data_dir, &path, error);
     if (!rc) rc = gguf_open(&file, path, error);
     free(path);

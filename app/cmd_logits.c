@@ -10,7 +10,7 @@
 
 #include "app/commands.h"
 #include "app/console.h"
-#include "app/model_open.h"
+#include "app/model_use.h"
 #include "app/options.h"
 
 struct logits_options {
@@ -89,12 +89,12 @@ static int write_logits(struct engine *engine, const struct token_list *ids, con
     return rc;
 }
 
-static int run(const struct model_opening *opening, const struct logits_options *options, struct error *error)
+static int run(const struct model_usage *usage, const struct logits_options *options, struct error *error)
 {
     struct token_list ids = {0};
     struct engine *engine = NULL;
     int rc = read_tokens(options->tokens, &ids, error);
-    if (!rc) rc = model_open(&engine, opening, error);
+    if (!rc) rc = model_use(&engine, usage, error);
     if (!rc) rc = write_logits(engine, &ids, options->out, error);
     if (!rc && engine_info(engine)->validation_messages)
         rc = error_set(error, ERROR_FAILED, "The validation layers had %u messages.",
@@ -117,12 +117,12 @@ int cmd_logits(int argc, char **argv)
     struct error error;
     int status;
     if (!command_begin(&settings, &usage, &options, &argc, argv, &status)) return status;
-    struct model_opening opening = {
+    struct model_usage model = {
         .settings = &settings, .name = argc == 2 ? argv[1] : NULL, .params = settings_engine(&settings)};
-    opening.params.rows_dtype = (enum engine_dtype)options.rows_dtype;
+    model.params.rows_dtype = (enum engine_dtype)options.rows_dtype;
     int rc = argc > 2 || !options.tokens || !options.out
                  ? error_set(&error, ERROR_USAGE, "logits takes a model, --tokens FILE and --out FILE")
-                 : run(&opening, &options, &error);
+                 : run(&model, &options, &error);
     if (rc) console_error(&error);
     settings_free(&settings);
     return rc;

@@ -13,7 +13,7 @@
 #include "app/commands.h"
 #include "app/console.h"
 #include "app/json.h"
-#include "app/model_open.h"
+#include "app/model_use.h"
 #include "app/options.h"
 #include "app/progress.h"
 #include "app/score.h"
@@ -236,9 +236,9 @@ static void print_json(const struct perplexity *p)
 
 static int open_model(struct perplexity *p, const struct settings *s, struct error *error)
 {
-    struct model_opening opening = {.settings = s, .params = settings_engine(s), .need = p->chunk};
-    opening.params.context = p->chunk;
-    int rc = model_open(&p->engine, &opening, error);
+    struct model_usage usage = {.settings = s, .params = settings_engine(s), .need = p->chunk};
+    usage.params.context = p->chunk;
+    int rc = model_use(&p->engine, &usage, error);
     return rc ? rc : timeline_create(&p->timeline, p->engine, error);
 }
 

@@ -10,7 +10,7 @@
 
 #include "app/console.h"
 #include "app/model_find.h"
-#include "app/model_open.h"
+#include "app/model_use.h"
 #include "app/paths.h"
 #include "app/progress.h"
 #include "app/session.h"

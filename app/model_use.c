@@ -2,7 +2,7 @@
  *
  * Opening a model for a command.
  */
-#include "app/model_open.h"
+#include "app/model_use.h"
 
 #include <stdlib.h>
 
@@ -21,16 +21,16 @@ void model_tell_plan(const struct engine_plan *p)
         console_detail("Memory on %s.", line);
 }
 
-int model_open(struct engine **out, const struct model_opening *opening, struct error *error)
+int model_use(struct engine **out, const struct model_usage *usage, struct error *error)
 {
-    const struct settings *s = opening->settings;
-    struct engine_params params = opening->params;
+    const struct settings *s = usage->settings;
+    struct engine_params params = usage->params;
     struct engine_plan plan;
     char *path = NULL, note[MEMORY_NOTE_ROOM] = "";
     *out = NULL;
-    int rc = model_find(opening->name ? opening->name : s->model, s->data_dir, &path, error);
+    int rc = model_find(usage->name ? usage->name : s->model, s->data_dir, &path, error);
     params.model = path;
-    if (!rc) rc = memory_plan_settle(&plan, &params, opening->need, note, error);
+    if (!rc) rc = memory_plan_settle(&plan, &params, usage->need, note, error);
     if (!rc) model_tell_plan(&plan);
     if (!rc && *note) console_say("%s", note);
     if (!rc) rc = engine_open(out, &params, error);
