@@ -114,6 +114,7 @@ struct engine_timing { /* all runs of one operation */
 };
 struct engine_peaks { /* what the device can do, measured; 0 = unknown */
     double bytes_per_second; /* a copy, read and written bytes both counted */
+    double flops_per_second; /* f16 products on cooperative matrices; 0 also where there are none */
 };
 /* Times every operation on the device's own clock from now on, those so far forgotten; timing keeps operations from
  * overlapping, so that sums are for comparing parts. ERROR_FIT when the device (the cpu, say) has no such clock. */

@@ -316,12 +316,11 @@ int graph_eval(struct graph *g, const struct graph_step *step, struct error *err
 {
     struct backend *b = g->backend;
     int rc;
-    if ((rc = b->ops->upload(b, g->ids, step->ids, step->n * sizeof *step->ids, error)) ||
-        (rc = upload_turns(g, step, error)) || (rc = b->ops->begin(b, error)))
-        return rc;
+    if ((rc = upload_turns(g, step, error)) || (rc = b->ops->begin(b, error))) return rc;
+    b->ops->put(b, g->ids, step->ids, step->n * sizeof *step->ids);
     record(g, step);
-    if ((rc = b->ops->submit(b, error))) return rc;
-    return b->ops->download(b, step->logits, g->logits, BYTES(g->model->shape.n_vocab), error);
+    b->ops->fetch(b, step->logits, g->logits, BYTES(g->model->shape.n_vocab));
+    return b->ops->submit(b, error);
 }
 
 int graph_all_logits(struct graph *g, uint32_t n, float *logits, struct error *error)

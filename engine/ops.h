@@ -173,6 +173,10 @@ struct backend_ops {
     /* Recorded. */
     void (*fill)(struct backend *, uint64_t dst, uint32_t word, size_t bytes); /* bytes: a multiple of 4 */
     void (*copy)(struct backend *, uint64_t dst, uint64_t src, size_t bytes);
+    /* From the host, taken at once; bytes: a multiple of 4, best few. To the host: there when submit returns 0; once a
+     * batch. */
+    void (*put)(struct backend *, uint64_t dst, const void *src, size_t bytes);
+    void (*fetch)(struct backend *, void *dst, uint64_t src, size_t bytes);
     void (*embed)(struct backend *, const struct weight *table, uint64_t ids /* u32 [n] */, uint64_t x /* [n][E] */,
                   uint32_t n);
     void (*rms_norm)(struct backend *, uint64_t x, uint64_t gain, uint64_t y, uint32_t n, uint32_t width, float eps);
@@ -213,7 +217,10 @@ uint32_t gpu_validation_messages(const struct backend *);
 void gpu_keep_kernels(struct backend *, const char *dir);
 /* Whether products may round their factors to f16: on cooperative matrices they do. */
 bool gpu_multiplies_halves(const struct backend *);
-/* For tests, before prepare: a software device is from now on given the kernels of real GPUs. */
-void gpu_act_as_hardware(struct backend *);
+/* For tests, before prepare: a software device is from now on given the kernels of real GPUs. False where it had them
+ * already. */
+bool gpu_act_as_hardware(struct backend *);
+/* The same, and products as on cooperative matrices, in plain arithmetic. False on a device that has such matrices. */
+bool gpu_act_with_matrices(struct backend *);
 
 #endif

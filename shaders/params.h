@@ -35,7 +35,13 @@ struct params_matmul {
     uint64_t w, x, y;
     uint64_t tiles, order; /* grouped only; order 0 = rows are in place */
     uint64_t mat_bytes;
+    uint64_t scale; /* where x is halves: f32 of each row of x, to multiply its products with */
     uint32_t n_in, x_stride, n_out, n, row_bytes, add, share;
+};
+
+struct params_pack {
+    uint64_t x, up, y, scale;
+    uint32_t width, x_stride, y_stride; /* floats; halves */
 };
 
 struct params_moe_route {
@@ -47,14 +53,10 @@ struct params_moe_route {
 /* A slot is a choice of a token, t * n_used + k; a place its rank when slots are sorted by expert. */
 struct params_moe_sort {
     uint64_t chosen, order, place;
-    uint64_t ranges; /* u32 [n_expert][2]: first place, end */
-    uint32_t slots;
-};
-
-struct params_moe_tiles {
-    uint64_t ranges;
-    uint64_t tiles; /* u32 [n_tiles][4]: expert, first place, end, 0 */
-    uint32_t n_expert, tokens, n_tiles;
+    uint64_t tiles;  /* u32 [..][4]: expert, first place, end, 0 */
+    uint64_t groups; /* u32 [2][3]: workgroups of a product with row_tiles[i] tiles of rows */
+    uint32_t slots, tokens;
+    uint32_t row_tiles[2];
 };
 
 struct params_moe_combine {
@@ -72,6 +74,17 @@ struct params_moe_down {
     uint64_t h, chosen, weight, y;
     uint64_t w, mat_bytes;
     uint32_t n_in, n_out, row_bytes, n_used;
+};
+
+struct params_peak_copy {
+    uint64_t from, to;
+    uint32_t count; /* of 16 bytes */
+};
+
+struct params_peak_product {
+    uint64_t never;
+    uint32_t rounds;
+    float value;
 };
 
 #endif

@@ -93,6 +93,18 @@ static void cpu_copy(struct backend *b, uint64_t dst, uint64_t src, size_t bytes
     memcpy(cpu_at(dst), cpu_at(src), bytes);
 }
 
+static void cpu_put(struct backend *b, uint64_t dst, const void *src, size_t bytes)
+{
+    (void)b;
+    memcpy(cpu_at(dst), src, bytes);
+}
+
+static void cpu_fetch(struct backend *b, void *dst, uint64_t src, size_t bytes)
+{
+    (void)b;
+    memcpy(dst, cpu_at(src), bytes);
+}
+
 static const struct backend_ops cpu_ops = {
     .destroy = cpu_destroy,
     .prepare = cpu_prepare,
@@ -105,6 +117,8 @@ static const struct backend_ops cpu_ops = {
     .submit = cpu_submit,
     .fill = cpu_fill,
     .copy = cpu_copy,
+    .put = cpu_put,
+    .fetch = cpu_fetch,
     .embed = cpu_embed,
     .rms_norm = cpu_rms_norm,
     .matmul = cpu_matmul,

@@ -7,7 +7,7 @@
 #define LECTERN_ENGINE_CPU_CPU_H
 
 #include "engine/cpu/kernels.h"
-#include "engine/cpu/pool.h"
+#include "engine/pool.h"
 #include "engine/ops.h"
 
 enum {

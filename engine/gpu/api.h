@@ -68,6 +68,7 @@
     X(CmdDispatch)                                                                                                     \
     X(CmdDispatchIndirect)                                                                                             \
     X(CmdPipelineBarrier)                                                                                              \
+    X(CmdUpdateBuffer)                                                                                                 \
     X(CmdCopyBuffer)                                                                                                   \
     X(CmdFillBuffer)
 

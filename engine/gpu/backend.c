@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LOADERS = 8 }; /* threads that fill staging memory: as many as a memory bus feeds */
+
 static void backend_destroy(struct backend *b)
 {
     struct gpu *gpu = gpu_of(b);
@@ -16,10 +18,12 @@ static void backend_destroy(struct backend *b)
         gpu_profile_destroy(gpu);
         gpu_cache_close(gpu);
         gpu_pipelines_destroy(gpu);
+        gpu_transfer_destroy(gpu);
         gpu_memory_destroy(gpu);
         gpu_commands_destroy(gpu);
     }
     gpu_device_destroy(gpu);
+    pool_destroy(&gpu->pool);
     free(gpu);
 }
 
@@ -29,6 +33,7 @@ static int backend_prepare(struct backend *b, const struct shape *shape, uint32_
     int rc = gpu_kda_prepare(gpu, shape, batch, error);
     if (!rc) rc = gpu_mla_prepare(gpu, shape, batch, error);
     if (!rc) rc = gpu_moe_prepare(gpu, shape, batch, error);
+    if (!rc) rc = gpu_matmul_prepare(gpu, shape, batch, error);
     gpu->batch = batch;
     return rc;
 }
@@ -73,6 +78,16 @@ static void backend_copy(struct backend *b, uint64_t dst, uint64_t src, size_t b
     gpu_copy(gpu_of(b), dst, src, bytes);
 }
 
+static void backend_put(struct backend *b, uint64_t dst, const void *src, size_t bytes)
+{
+    gpu_put(gpu_of(b), dst, src, bytes);
+}
+
+static void backend_fetch(struct backend *b, void *dst, uint64_t src, size_t bytes)
+{
+    gpu_fetch(gpu_of(b), dst, src, bytes);
+}
+
 static const struct backend_ops gpu_ops = {
     .destroy = backend_destroy,
     .prepare = backend_prepare,
@@ -85,6 +100,8 @@ static const struct backend_ops gpu_ops = {
     .submit = backend_submit,
     .fill = backend_fill,
     .copy = backend_copy,
+    .put = backend_put,
+    .fetch = backend_fetch,
     .embed = gpu_embed,
     .rms_norm = gpu_rms_norm,
     .matmul = gpu_matmul,
@@ -152,7 +169,8 @@ int gpu_backend_open(struct backend **out, uint32_t index, bool validate, struct
     struct gpu *gpu = calloc(1, sizeof *gpu);
     if (!gpu) return error_set(error, ERROR_FAILED, "out of memory");
     gpu->base.ops = &gpu_ops;
-    int rc = gpu_instance_create(gpu, validate, error);
+    int rc = pool_create(&gpu->pool, pool_default_threads(0) < LOADERS ? 0 : LOADERS, error);
+    if (!rc) rc = gpu_instance_create(gpu, validate, error);
     if (!rc) rc = device_pick(gpu, index, error);
     if (!rc) rc = gpu_device_create(gpu, error);
     if (!rc) rc = gpu_commands_create(gpu, error);
@@ -176,12 +194,21 @@ void gpu_keep_kernels(struct backend *b, const char *dir)
 
 bool gpu_multiplies_halves(const struct backend *b)
 {
-    return b->ops == &gpu_ops && ((const struct gpu *)b)->caps.coopmat;
+    return b->ops == &gpu_ops && (((const struct gpu *)b)->caps.coopmat || ((const struct gpu *)b)->caps.plain_matrices);
 }
 
-void gpu_act_as_hardware(struct backend *b)
+bool gpu_act_as_hardware(struct backend *b)
 {
+    const bool changed = gpu_of(b)->caps.is_software;
     gpu_of(b)->caps.is_software = false;
+    return changed;
+}
+
+bool gpu_act_with_matrices(struct backend *b)
+{
+    gpu_act_as_hardware(b);
+    gpu_of(b)->caps.plain_matrices = !gpu_of(b)->caps.coopmat;
+    return gpu_of(b)->caps.plain_matrices;
 }
 
 int gpu_devices(struct engine_device *list, size_t cap, size_t *count, struct error *error)

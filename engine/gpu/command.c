@@ -213,12 +213,14 @@ int gpu_submit(struct gpu *gpu, struct error *error)
     if (!rec->recording) return error_set(error, ERROR_FAILED, "submit without begin");
     rec->recording = false;
     if (gpu->error.code) {
+        gpu_fetch_end(gpu, false);
         gpu->vk.EndCommandBuffer(rec->buffers[rec->current]);
         return error_set(error, gpu->error.code, "%s", gpu->error.text);
     }
     int rc = gpu_flush(gpu, rec->buffers[rec->current], error);
     if (!rc) rc = gpu_wait(gpu, gpu->submitted, error);
     if (!rc) gpu_profile_end(gpu);
+    gpu_fetch_end(gpu, !rc);
     if (!rc && gpu->messages)
         rc = error_set(error, ERROR_FAILED, "the Vulkan validation layers object: %.400s", gpu->message);
     return rc;
@@ -269,34 +271,38 @@ void gpu_dispatch(struct gpu *gpu, const struct gpu_dispatch *d)
     gpu_profile_mark(gpu, commands, d->label, dispatch_bytes(d), d->flops);
 }
 
+VkCommandBuffer gpu_record(struct gpu *gpu, struct gpu_range read, struct gpu_range written)
+{
+    const struct gpu_range reads[GPU_RANGES] = {read}, writes[GPU_RANGES] = {written};
+    if (!recording(gpu) || !(read.bytes + written.bytes)) return VK_NULL_HANDLE;
+    touch(gpu, reads, writes);
+    return gpu->recorder.buffers[gpu->recorder.current];
+}
+
 void gpu_fill(struct gpu *gpu, uint64_t dst, uint32_t word, size_t bytes)
 {
-    struct gpu_range none[GPU_RANGES] = {{0}}, writes[GPU_RANGES] = {{dst, bytes}};
     VkBuffer buffer;
     VkDeviceSize offset;
-    if (!bytes || !recording(gpu)) return;
+    VkCommandBuffer commands = gpu_record(gpu, (struct gpu_range){0}, (struct gpu_range){dst, bytes});
+    if (!commands) return;
     if (!gpu_find(gpu, dst, &buffer, &offset)) {
         gpu_fail(gpu, ERROR_FAILED, "a fill names memory that is not allocated");
         return;
     }
-    touch(gpu, none, writes);
-    VkCommandBuffer commands = gpu->recorder.buffers[gpu->recorder.current];
     gpu->vk.CmdFillBuffer(commands, buffer, offset, bytes, word);
     gpu_profile_mark(gpu, commands, "fill", (double)bytes, 0);
 }
 
 void gpu_copy(struct gpu *gpu, uint64_t dst, uint64_t src, size_t bytes)
 {
-    struct gpu_range reads[GPU_RANGES] = {{src, bytes}}, writes[GPU_RANGES] = {{dst, bytes}};
     VkBuffer from, to;
     VkBufferCopy region = {.size = bytes};
-    if (!bytes || !recording(gpu)) return;
+    VkCommandBuffer commands = gpu_record(gpu, (struct gpu_range){src, bytes}, (struct gpu_range){dst, bytes});
+    if (!commands) return;
     if (!gpu_find(gpu, src, &from, &region.srcOffset) || !gpu_find(gpu, dst, &to, &region.dstOffset)) {
         gpu_fail(gpu, ERROR_FAILED, "a copy names memory that is not allocated");
         return;
     }
-    touch(gpu, reads, writes);
-    VkCommandBuffer commands = gpu->recorder.buffers[gpu->recorder.current];
     gpu->vk.CmdCopyBuffer(commands, from, to, 1, &region);
     gpu_profile_mark(gpu, commands, "copy", 2.0 * (double)bytes, 0);
 }

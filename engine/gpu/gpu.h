@@ -4,7 +4,8 @@
  *
  *   api.c       the Vulkan functions, found at run time
  *   device.c    instance, physical devices and what they can do, logical device
- *   memory.c    device memory, by buffer device address; uploads and downloads
+ *   memory.c    device memory, by buffer device address
+ *   transfer.c  uploads, downloads, what travels with a batch
  *   command.c   recording: dispatches, copies, the barriers between them; submitting and waiting
  *   weight.c    weights, packed for wide loads
  *   pipeline.c  kernels: a shader with its specialisation constants, made when first asked for
@@ -24,6 +25,7 @@
 
 #include "engine/gpu/api.h"
 #include "engine/ops.h"
+#include "engine/pool.h"
 #include "shaders.h"
 #include "shaders/params.h"
 
@@ -41,6 +43,7 @@ struct gpu_caps {
     uint64_t alloc_max;    /* bytes of one allocation */
     bool f16;              /* f16 arithmetic */
     bool coopmat;          /* KHR_cooperative_matrix, 16x16x16, f16 in, f32 out, subgroup scope */
+    bool plain_matrices;   /* for tests: the same kernels in plain arithmetic */
     bool budget;           /* VK_EXT_memory_budget */
     double tick_ns;        /* of a timestamp; 0 = none */
     uint64_t memory, memory_free;
@@ -86,12 +89,25 @@ struct gpu_recorder {
     uint32_t dispatches, barriers; /* of this batch */
 };
 
-struct gpu_stage { /* host memory on its way to or from the device */
+struct gpu_host { /* host memory that the device reaches */
     struct gpu_block *block;
+    VkBuffer buffer;
+    unsigned char *bytes;
+    size_t size;
+};
+
+struct gpu_stage { /* host memory on its way to or from the device */
+    struct gpu_host host;
     uint64_t end; /* timeline value at which it is free again */
 };
 
-enum gpu_scratch_use { GPU_SCRATCH_MOE, GPU_SCRATCH_KDA, GPU_SCRATCH_MLA, GPU_SCRATCH_COUNT };
+struct gpu_fetch { /* what a batch brings back: bytes 0 = nothing */
+    struct gpu_host host;
+    void *to;
+    size_t bytes;
+};
+
+enum gpu_scratch_use { GPU_SCRATCH_PACK, GPU_SCRATCH_MOE, GPU_SCRATCH_KDA, GPU_SCRATCH_MLA, GPU_SCRATCH_COUNT };
 
 struct gpu {
     struct backend base;
@@ -115,6 +131,8 @@ struct gpu {
     uint32_t n_blocks, cap_blocks;
     struct gpu_stage stages[GPU_STAGES];
     uint32_t next_stage;
+    struct gpu_fetch fetch;
+    struct pool *pool; /* host threads that fill staging memory */
 
     struct gpu_recorder recorder;
     struct gpu_profile *profile; /* command.c: NULL unless timing */
@@ -126,6 +144,7 @@ struct gpu {
     struct gpu_kernel *kernels[SHADER_COUNT]; /* a list for each shader */
 
     struct gpu_range scratch[GPU_SCRATCH_COUNT];
+    uint64_t pack_at; /* ops_matmul.c: where the ring of packed rows goes on */
     uint32_t batch; /* most tokens of an operation, from prepare */
     struct error error;
 };
@@ -159,13 +178,31 @@ void gpu_device_destroy(struct gpu *); /* device and instance */
 
 int gpu_alloc(struct gpu *, size_t bytes, const char *label, uint64_t *addr, struct error *);
 void gpu_release(struct gpu *, uint64_t addr);
-int gpu_upload(struct gpu *, uint64_t dst, const void *src, size_t bytes, struct error *);
-int gpu_download(struct gpu *, void *dst, uint64_t src, size_t bytes, struct error *);
 /* The buffer over an address, and the offset in it. */
 bool gpu_find(const struct gpu *, uint64_t addr, VkBuffer *buffer, VkDeviceSize *offset);
 /* Makes gpu->scratch[use] at least `bytes` long; called from the prepare functions only. */
 int gpu_scratch_reserve(struct gpu *, enum gpu_scratch_use, size_t bytes, struct error *);
+/* Where the host sees [addr, addr + bytes), NULL where it does not. An error when that is not allocated. */
+int gpu_reach(const struct gpu *, uint64_t addr, size_t bytes, unsigned char **mapped, struct error *);
+int gpu_host_create(struct gpu *, struct gpu_host *, size_t bytes, const char *label, struct error *);
+void gpu_host_destroy(struct gpu *, struct gpu_host *);
 void gpu_memory_destroy(struct gpu *);
+
+/* -------------------------------------------------------------------------------------------------- transfer.c */
+
+struct gpu_source { /* bytes to upload, made by several threads at once */
+    void (*read)(const void *ctx, size_t offset, size_t bytes, unsigned char *to);
+    const void *ctx;
+    size_t grain; /* offsets are multiples of it */
+};
+int gpu_upload_from(struct gpu *, uint64_t dst, size_t bytes, const struct gpu_source *, struct error *);
+int gpu_upload(struct gpu *, uint64_t dst, const void *src, size_t bytes, struct error *);
+int gpu_download(struct gpu *, void *dst, uint64_t src, size_t bytes, struct error *);
+/* Recorded, as backend_ops has them. */
+void gpu_put(struct gpu *, uint64_t dst, const void *src, size_t bytes);
+void gpu_fetch(struct gpu *, void *dst, uint64_t src, size_t bytes);
+void gpu_fetch_end(struct gpu *, bool done); /* submit tells whether the batch ran */
+void gpu_transfer_destroy(struct gpu *);
 
 /* ---------------------------------------------------------------------------------------------------- weight.c */
 
@@ -183,6 +220,8 @@ int gpu_flush(struct gpu *, VkCommandBuffer, struct error *);
 /* A command buffer begun for one transfer outside a batch. */
 int gpu_transfer_begin(struct gpu *, VkCommandBuffer *, struct error *);
 
+/* The command buffer of the batch, for a command that touches so much; NULL when nothing is recorded any more. */
+VkCommandBuffer gpu_record(struct gpu *, struct gpu_range read, struct gpu_range written);
 void gpu_dispatch(struct gpu *, const struct gpu_dispatch *);
 void gpu_fill(struct gpu *, uint64_t dst, uint32_t word, size_t bytes);
 void gpu_copy(struct gpu *, uint64_t dst, uint64_t src, size_t bytes);
@@ -233,16 +272,35 @@ void gpu_swiglu_rows(struct gpu *, const struct params_swiglu *, uint32_t n);
 /* Output rows of a subgroup of matvec.comp and its kin, for so many tokens. */
 uint32_t gpu_matvec_rows(const struct gpu *, uint32_t columns);
 
-/* Rows of x sorted by matrix, each times its own matrix of a stack (moe_tiles.comp makes the tiles). */
+int gpu_matmul_prepare(struct gpu *, const struct shape *, uint32_t n, struct error *);
+/* Whether products of many tokens with w are of halves, and their x has to be packed. */
+bool gpu_takes_halves(const struct gpu *, const struct weight *w);
+
+/* Rows of x as halves, each times a power of two that `scale` undoes (shaders/pack.comp). Valid for the next few
+ * operations. */
+struct gpu_packed {
+    struct gpu_range range;
+    uint64_t scale;  /* f32 [n] */
+    uint32_t stride; /* halves from one row to the next */
+};
+/* Of n rows of width floats, or of silu(x) * up where up is given, x_stride floats apart. */
+struct gpu_packed gpu_pack(struct gpu *, uint64_t x, uint64_t up, uint32_t n, uint32_t width, uint32_t x_stride);
+uint64_t gpu_packed_bytes(uint64_t n, uint32_t width);
+
+/* Rows of x sorted by matrix, each times its own matrix of a stack (moe_sort.comp makes the tiles). */
 struct gpu_grouped {
     const struct weight *w;
-    uint64_t x, y;  /* y: [rows][n_out] */
-    uint64_t tiles; /* n_tiles x u32 [4], of gpu_grouped_tokens rows each */
-    uint64_t order; /* u32 [rows]: row i of x is token order[i] / share; 0 = i */
-    uint32_t n_tiles, rows, share;
+    uint64_t x, y;                   /* y: [rows][n_out] */
+    const struct gpu_packed *packed; /* x, needed where gpu_takes_halves */
+    struct gpu_range tiles;          /* u32 [..][4] */
+    uint64_t groups;                 /* u32 [3], workgroups: gpu_row_tiles, tiles, 1 */
+    uint64_t order;                  /* u32 [rows]: row i of x is token order[i] / share; 0 = i */
+    uint32_t tokens;                 /* of a tile: gpu_grouped_tokens */
+    uint32_t rows, share;
     uint32_t x_stride; /* floats from one row of x to the next; 0 = n_in */
 };
-uint32_t gpu_grouped_tokens(const struct gpu *);
+uint32_t gpu_grouped_tokens(const struct gpu *, uint32_t slots, uint32_t n_expert);
+uint32_t gpu_row_tiles(const struct gpu *, const struct weight *, uint32_t tokens);
 void gpu_matmul_grouped(struct gpu *, const struct gpu_grouped *);
 /* Rows are whole runs of 32 weights, and activations aligned for wide loads: WHOLE of shaders/run.glsl. */
 bool gpu_is_whole(const struct weight *, uint64_t x);

@@ -2,17 +2,14 @@
  *
  * Device memory. A block is one VkDeviceMemory with one VkBuffer over the whole of it and one address. Large requests
  * get a block of their own; small ones are cut from shared blocks, first fit, and merge again when released. Blocks
- * are kept sorted by address, so that the buffer of an address is found by bisection.
- *
- * Host and device meet in two staging blocks used in turn: while the device copies one, the host fills the other.
- * Unified devices map everything, and the host copies in place.
+ * are kept sorted by address, so that the buffer of an address is found by bisection. On unified devices all is mapped.
  */
 #include "engine/gpu/gpu.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGNMENT = 256, SHARED_BLOCK = 64 << 20, STAGE_BYTES = 32 << 20 };
+enum { ALIGNMENT = 256, SHARED_BLOCK = 64 << 20 };
 
 struct piece { /* of a block, in order of offset, covering all of it */
     uint64_t offset, size;
@@ -282,106 +279,35 @@ int gpu_scratch_reserve(struct gpu *gpu, enum gpu_scratch_use use, size_t bytes,
     return rc;
 }
 
-/* --------------------------------------------------------------------------------------------------- transfers */
-
-/* The next staging block, free of earlier use. */
-static int stage_take(struct gpu *gpu, struct gpu_stage **out, struct error *error)
+int gpu_host_create(struct gpu *gpu, struct gpu_host *out, size_t bytes, const char *label, struct error *error)
 {
-    struct gpu_stage *stage = &gpu->stages[gpu->next_stage];
-    gpu->next_stage = (gpu->next_stage + 1) % GPU_STAGES;
-    *out = stage;
-    if (!stage->block) return block_create(gpu, STAGE_BYTES, MEMORY_HOST, "staging", &stage->block, error);
-    return gpu_wait(gpu, stage->end, error);
-}
-
-/* Copies between a staging block and device memory. */
-static int stage_copy(struct gpu *gpu, struct gpu_stage *stage, uint64_t addr, size_t bytes, bool to_device,
-                      struct error *error)
-{
-    VkCommandBuffer commands = VK_NULL_HANDLE;
-    VkBuffer buffer;
-    VkBufferCopy region = {.size = bytes};
-    if (!gpu_find(gpu, addr, &buffer, to_device ? &region.dstOffset : &region.srcOffset))
-        return error_set(error, ERROR_FAILED, "a transfer names memory that is not allocated");
-    int rc = gpu_transfer_begin(gpu, &commands, error);
+    *out = (struct gpu_host){0};
+    int rc = block_create(gpu, bytes, MEMORY_HOST, label, &out->block, error);
     if (rc) return rc;
-    if (to_device)
-        gpu->vk.CmdCopyBuffer(commands, stage->block->buffer, buffer, 1, &region);
-    else
-        gpu->vk.CmdCopyBuffer(commands, buffer, stage->block->buffer, 1, &region);
-    rc = gpu_flush(gpu, commands, error);
-    stage->end = gpu->submitted;
-    return rc;
-}
-
-static bool range_inside(const struct gpu_block *block, uint64_t addr, size_t bytes)
-{
-    return block && bytes <= block->size - (addr - block->addr);
-}
-
-int gpu_upload(struct gpu *gpu, uint64_t dst, const void *src, size_t bytes, struct error *error)
-{
-    const unsigned char *from = src;
-    struct gpu_block *block = block_of(gpu, dst);
-    if (!range_inside(block, dst, bytes)) return error_set(error, ERROR_FAILED, "an upload goes beyond its allocation");
-    if (block->mapped) {
-        memcpy(block->mapped + (dst - block->addr), src, bytes);
-        return 0;
-    }
-    while (bytes) {
-        size_t part = bytes < STAGE_BYTES ? bytes : STAGE_BYTES;
-        struct gpu_stage *stage;
-        int rc = stage_take(gpu, &stage, error);
-        if (rc) return rc;
-        memcpy(stage->block->mapped, from, part);
-        rc = stage_copy(gpu, stage, dst, part, true, error);
-        if (rc) return rc;
-        from += part;
-        dst += part;
-        bytes -= part;
-    }
+    out->buffer = out->block->buffer;
+    out->bytes = out->block->mapped;
+    out->size = bytes;
     return 0;
 }
 
-/* Waits for what is on its way in a staging block, and copies it out. */
-static int stage_drain(struct gpu *gpu, const struct gpu_stage *stage, void *dst, size_t bytes, struct error *error)
+void gpu_host_destroy(struct gpu *gpu, struct gpu_host *host)
 {
-    int rc = gpu_wait(gpu, stage->end, error);
-    if (!rc) memcpy(dst, stage->block->mapped, bytes);
-    return rc;
+    block_destroy(gpu, host->block);
+    *host = (struct gpu_host){0};
 }
 
-int gpu_download(struct gpu *gpu, void *dst, uint64_t src, size_t bytes, struct error *error)
+int gpu_reach(const struct gpu *gpu, uint64_t addr, size_t bytes, unsigned char **mapped, struct error *error)
 {
-    unsigned char *to = dst;
-    struct gpu_block *block = block_of(gpu, src);
-    if (!range_inside(block, src, bytes))
-        return error_set(error, ERROR_FAILED, "a download goes beyond its allocation");
-    if (block->mapped) {
-        memcpy(dst, block->mapped + (src - block->addr), bytes);
-        return 0;
-    }
-    struct gpu_stage *pending = NULL;
-    size_t pending_bytes = 0;
-    while (bytes || pending) {
-        struct gpu_stage *stage = NULL;
-        size_t part = bytes < STAGE_BYTES ? bytes : STAGE_BYTES;
-        int rc = bytes ? stage_take(gpu, &stage, error) : 0;
-        if (!rc && stage) rc = stage_copy(gpu, stage, src, part, false, error);
-        if (!rc && pending) rc = stage_drain(gpu, pending, to, pending_bytes, error);
-        if (rc) return rc;
-        to += pending_bytes;
-        pending = stage;
-        pending_bytes = stage ? part : 0;
-        src += part;
-        bytes -= part;
-    }
+    const struct gpu_block *block = block_of(gpu, addr);
+    *mapped = NULL;
+    if (!block || bytes > block->size - (addr - block->addr))
+        return error_set(error, ERROR_FAILED, "a transfer names memory that is not allocated");
+    if (block->mapped) *mapped = block->mapped + (addr - block->addr);
     return 0;
 }
 
 void gpu_memory_destroy(struct gpu *gpu)
 {
     for (uint32_t i = 0; i < gpu->n_blocks; i++) block_destroy(gpu, gpu->blocks[i]);
-    for (uint32_t i = 0; i < GPU_STAGES; i++) block_destroy(gpu, gpu->stages[i].block);
     free(gpu->blocks);
 }

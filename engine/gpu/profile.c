@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MARKS = 4096, LABELS = 64, COPY_BYTES = 256 << 20, COPIES = 8 };
+enum { MARKS = 4096, LABELS = 64, COPY_BYTES = 256 << 20, PEAK_GROUPS = 4096 };
 
 struct mark { /* a command that was recorded */
     const char *label;
@@ -42,26 +42,63 @@ static int profile_create(struct gpu *gpu, struct error *error)
     return 0;
 }
 
-/* Copies one half of a buffer to the other, some times. */
-static int copies_run(struct gpu *gpu, uint64_t addr, struct error *error)
+/* Copies one half of a buffer to the other. */
+static void peak_copy(struct gpu *gpu, uint64_t addr)
+{
+    const struct params_peak_copy params = {addr, addr + COPY_BYTES, COPY_BYTES / 16};
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "copy",
+                          .shader = SHADER_PEAK_COPY,
+                          .spec = {256, gpu->caps.subgroup},
+                          .n_spec = 2,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {PEAK_GROUPS},
+                          .reads = {{addr, COPY_BYTES}},
+                          .writes = {{addr + COPY_BYTES, COPY_BYTES}},
+                      });
+}
+
+static void peak_product(struct gpu *gpu, uint64_t addr)
+{
+    const struct params_peak_product params = {.never = addr, .rounds = 4096, .value = 0.5f};
+    const double subgroups = PEAK_GROUPS * 256.0 / gpu->caps.subgroup;
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "product",
+                          .shader = SHADER_PEAK_PRODUCT,
+                          .spec = {256, gpu->caps.subgroup},
+                          .n_spec = 2,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {PEAK_GROUPS},
+                          .flops = subgroups * params.rounds * 4 * 2 * 16 * 16 * 16,
+                      });
+}
+
+static int peaks_run(struct gpu *gpu, uint64_t addr, struct error *error)
 {
     int rc = gpu_begin(gpu, error);
-    for (uint32_t i = 0; !rc && i < COPIES; i++) gpu_copy(gpu, addr + COPY_BYTES, addr, COPY_BYTES);
+    for (uint32_t i = 0; !rc && i < 4; i++) peak_copy(gpu, addr);
+    if (!rc && gpu->caps.coopmat) peak_product(gpu, addr);
     return rc ? rc : gpu_submit(gpu, error);
 }
 
 static int peaks_measure(struct gpu *gpu, struct engine_peaks *peaks, struct error *error)
 {
     uint64_t addr;
-    struct engine_timing copy = {0};
+    struct engine_timing timings[2];
     int rc = gpu_alloc(gpu, 2ull * COPY_BYTES, "profile", &addr, error);
     if (rc) return rc;
-    rc = copies_run(gpu, addr, error); /* touches the memory */
+    rc = peaks_run(gpu, addr, error); /* compiles, and touches the memory */
     gpu->profile->n_sums = 0;
-    if (!rc) rc = copies_run(gpu, addr, error);
-    if (!rc) gpu_profile_read(&gpu->base, &copy, 1);
+    if (!rc) rc = peaks_run(gpu, addr, error);
+    const size_t count = rc ? 0 : gpu_profile_read(&gpu->base, timings, 2);
+    for (size_t i = 0; i < count; i++) {
+        const struct engine_timing *t = &timings[i];
+        if (t->seconds > 0 && t->flops > 0) peaks->flops_per_second = t->flops / t->seconds;
+        if (t->seconds > 0 && t->flops <= 0) peaks->bytes_per_second = t->bytes / t->seconds;
+    }
     gpu_release(gpu, addr);
-    peaks->bytes_per_second = copy.seconds > 0 ? copy.bytes / copy.seconds : 0;
     return rc;
 }
 

@@ -8,10 +8,9 @@
  */
 #include "engine/gpu/gpu.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-enum { GROUP_BLOCKS = 8, FIELDS = 3, ROW_ALIGN = 16, CHUNK_BYTES = 4 << 20 };
+enum { GROUP_BLOCKS = 8, FIELDS = 3, ROW_ALIGN = 16 };
 
 struct field { /* of a block as GGUF has it */
     uint32_t at, size;
@@ -68,24 +67,29 @@ static void row_pack(const struct packing *p, const struct quant_format *f, uint
     }
 }
 
-/* Packs and uploads some rows at a time. */
+struct packed_rows { /* of a tensor, as kernels want them */
+    const struct packing *packing;
+    const struct gguf_tensor *tensor;
+    size_t from_bytes, to_bytes; /* of a row */
+};
+
+/* Whole rows, for gpu_upload_from. */
+static void rows_pack(const void *ctx, size_t offset, size_t bytes, unsigned char *to)
+{
+    const struct packed_rows *p = ctx;
+    const struct gguf_tensor *t = p->tensor;
+    const uint64_t blocks = (uint64_t)t->ne[0] / t->format->block_len;
+    memset(to, 0, bytes); /* what pads a row */
+    for (size_t row = offset / p->to_bytes; bytes; row++, to += p->to_bytes, bytes -= p->to_bytes)
+        row_pack(p->packing, t->format, blocks, (const unsigned char *)t->data + row * p->from_bytes, to);
+}
+
 static int upload_packed(struct gpu *gpu, const struct gguf_tensor *t, const struct packing *p, const struct weight *w,
                          struct error *error)
 {
-    const uint64_t rows = (uint64_t)w->n_out * w->n_mat, blocks = w->n_in / t->format->block_len;
-    const size_t from_bytes = quant_row_bytes(t->format, w->n_in);
-    const uint64_t at_once = w->row_bytes < CHUNK_BYTES ? CHUNK_BYTES / w->row_bytes : 1;
-    unsigned char *chunk = calloc(at_once, w->row_bytes);
-    int rc = chunk ? 0 : error_set(error, ERROR_FAILED, "out of memory");
-    for (uint64_t row = 0; !rc && row < rows; row += at_once) {
-        const uint64_t count = rows - row < at_once ? rows - row : at_once;
-        const unsigned char *from = (const unsigned char *)t->data + row * from_bytes;
-        for (uint64_t i = 0; i < count; i++)
-            row_pack(p, t->format, blocks, from + i * from_bytes, chunk + i * w->row_bytes);
-        rc = gpu_upload(gpu, w->addr + row * w->row_bytes, chunk, count * w->row_bytes, error);
-    }
-    free(chunk);
-    return rc;
+    const struct packed_rows rows = {p, t, quant_row_bytes(t->format, w->n_in), w->row_bytes};
+    return gpu_upload_from(gpu, w->addr, w->mat_bytes * w->n_mat, &(struct gpu_source){rows_pack, &rows, w->row_bytes},
+                           error);
 }
 
 bool engine_gpu_takes(const char *format)

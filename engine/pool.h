@@ -3,8 +3,8 @@
  * A pool of threads that share one job at a time: a job is a number of equal tasks, handed out one by one.
  * The caller works too, so a pool of one thread starts none.
  */
-#ifndef LECTERN_ENGINE_CPU_POOL_H
-#define LECTERN_ENGINE_CPU_POOL_H
+#ifndef LECTERN_ENGINE_POOL_H
+#define LECTERN_ENGINE_POOL_H
 
 #include <stdint.h>
 

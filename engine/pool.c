@@ -7,7 +7,7 @@
  * compare-and-swap, which fails when the job it read about is over. Hence what it read of the job before a successful
  * claim is that job's: the next job is written only after every claimed task of this one is done.
  */
-#include "engine/cpu/pool.h"
+#include "engine/pool.h"
 
 #include <pthread.h>
 #include <sched.h>
