@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/state_blob.h"
+#include "engine/state_half.h"
 
 /* -------------------------------------------------------------------------------------------------------- rows */
 
@@ -78,26 +79,23 @@ int timeline_save_rows(struct timeline *t, size_t first, size_t count, struct bl
 
 /* ---------------------------------------------------------------------------------------------------- snapshot */
 
-static void put_half(unsigned char *p, uint16_t h)
-{
-    p[0] = (unsigned char)h;
-    p[1] = (unsigned char)(h >> 8);
-}
+enum { HALF_CHUNK = 1 << 20 }; /* numbers converted at a time */
 
 /* f16 state: what is saved is also what the timeline goes on with, so that staying and coming back are the same. */
 static int save_half(struct timeline *t, unsigned char *payload, struct error *error)
 {
     struct backend *b = t->engine->backend;
-    size_t bytes = t->engine->kda_bytes, n = bytes / sizeof(float);
-    float *state = malloc(bytes ? bytes : 1);
-    if (!state) return error_set(error, ERROR_FAILED, "Out of memory for a state of %zu bytes.", bytes);
-    int rc = bytes ? b->ops->download(b, state, t->state.kda, bytes, error) : 0;
-    for (size_t i = 0; !rc && i < n; i++) {
-        uint16_t h = quant_f32_to_f16(state[i]);
-        put_half(payload + 2 * i, h);
-        state[i] = quant_f16_to_f32(h);
+    size_t n = t->engine->kda_bytes / sizeof(float), chunk = n < HALF_CHUNK ? n : HALF_CHUNK;
+    float *state = malloc((chunk + 1) * sizeof *state);
+    int rc = state ? 0 : error_set(error, ERROR_FAILED, "Out of memory for a state of %zu numbers.", n);
+    for (size_t at = 0; !rc && at < n; at += chunk) {
+        size_t count = n - at < chunk ? n - at : chunk;
+        uint64_t device = t->state.kda + at * sizeof *state;
+        rc = b->ops->download(b, state, device, count * sizeof *state, error);
+        if (rc) break;
+        state_half_round(state, payload + 2 * at, count);
+        rc = b->ops->upload(b, device, state, count * sizeof *state, error);
     }
-    if (!rc && bytes) rc = b->ops->upload(b, t->state.kda, state, bytes, error);
     free(state);
     return rc;
 }
@@ -105,11 +103,14 @@ static int save_half(struct timeline *t, unsigned char *payload, struct error *e
 static int restore_half(struct timeline *t, const unsigned char *payload, struct error *error)
 {
     struct backend *b = t->engine->backend;
-    size_t bytes = t->engine->kda_bytes, n = bytes / sizeof(float);
-    float *state = malloc(bytes ? bytes : 1);
-    if (!state) return error_set(error, ERROR_FAILED, "Out of memory for a state of %zu bytes.", bytes);
-    for (size_t i = 0; i < n; i++) state[i] = quant_f16_to_f32((uint16_t)(payload[2 * i] | payload[2 * i + 1] << 8));
-    int rc = bytes ? b->ops->upload(b, t->state.kda, state, bytes, error) : 0;
+    size_t n = t->engine->kda_bytes / sizeof(float), chunk = n < HALF_CHUNK ? n : HALF_CHUNK;
+    float *state = malloc((chunk + 1) * sizeof *state);
+    int rc = state ? 0 : error_set(error, ERROR_FAILED, "Out of memory for a state of %zu numbers.", n);
+    for (size_t at = 0; !rc && at < n; at += chunk) {
+        size_t count = n - at < chunk ? n - at : chunk;
+        state_half_widen(payload + 2 * at, state, count);
+        rc = b->ops->upload(b, t->state.kda + at * sizeof *state, state, count * sizeof *state, error);
+    }
     free(state);
     return rc;
 }

@@ -11,6 +11,8 @@
 #include <cmocka.h>
 #include <openssl/evp.h>
 
+#include "engine/state_half.h"
+#include "quant/quant.h"
 #include "tests/make_model.h"
 #include "tests/on_devices.h"
 
@@ -354,6 +356,44 @@ static void options_halve_the_bytes(void **state)
     fixture_close(&f);
 }
 
+static float from_bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+/* The wide conversions are those of quant/half.c, on every half, at every border between two, and beside it. */
+static void halves_are_exact(void **state)
+{
+    (void)state;
+    enum { N = 65536, SPAN = 9 };
+    float *x = malloc(N * SPAN * sizeof *x), *y = malloc(N * SPAN * sizeof *y);
+    unsigned char *h = malloc(2 * N * SPAN);
+    assert_true(x && y && h);
+    for (uint32_t i = 0; i < N; i++) {
+        uint32_t bits, step;
+        float f = quant_f16_to_f32((uint16_t)i);
+        memcpy(&bits, &f, sizeof bits);
+        step = i % 3 + 1; /* around the half itself, and around the middle to the next */
+        for (uint32_t k = 0; k < SPAN; k++)
+            x[i * SPAN + k] = from_bits(bits + (k < 5 ? (k - 2) * step : 0x1000 + (k - 7) * step));
+    }
+    memcpy(y, x, N * SPAN * sizeof *x);
+    state_half_round(y, h, N * SPAN);
+    for (size_t i = 0; i < N * SPAN; i++) {
+        uint16_t half = quant_f32_to_f16(x[i]);
+        float back = quant_f16_to_f32(half);
+        assert_int_equal(h[2 * i] | h[2 * i + 1] << 8, half);
+        assert_memory_equal(&y[i], &back, sizeof back);
+    }
+    state_half_widen(h, x, N * SPAN);
+    assert_memory_equal(x, y, N * SPAN * sizeof *x);
+    free(h);
+    free(y);
+    free(x);
+}
+
 static void bad_requests(void **state)
 {
     (void)state;
@@ -388,6 +428,7 @@ static int group(void)
         cmocka_unit_test(bad_requests),
         cmocka_unit_test(older_and_newer_versions),
         cmocka_unit_test(options_halve_the_bytes),
+        cmocka_unit_test(halves_are_exact),
     };
     return cmocka_run_group_tests_name(test_device, tests, NULL, NULL);
 }
