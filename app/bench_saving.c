@@ -2,9 +2,8 @@
  *
  * Each round generates the same number of tokens twice, in alternating order: with nothing to write, and beginning with
  * a checkpoint in the writer's queue that is as big as those which the worker makes while it reads. Medians over the
- * rounds, because other programs disturb single ones.
+ * rounds, because other programs disturb single ones. Every time begins at the same token, by a mark.
  */
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,16 +11,24 @@
 #include "app/bench_saving.h"
 #include "app/console.h"
 
-enum { ROUNDS = 6, TOKENS_LEAST = 16, TOKENS_MOST = 256, CHECKPOINT = 8192 };
+enum { ROUNDS = 7, TOKENS_LEAST = 16, CHECKPOINT = 8192 };
 static const double window_seconds = 0.6;
-
-static_assert(BENCH_SAVING_ROOM >= (2 * ROUNDS + 1) * TOKENS_MOST, "the caller's timeline has room");
 
 struct saving {
     const struct bench_saving_params *params;
     struct bench_saving *out;
+    uint32_t *base; /* where the timeline stood */
+    size_t n_base;
     double idle[ROUNDS], writing[ROUNDS], take[ROUNDS];
 };
+
+static int go_to_base(const struct saving *s, struct error *error)
+{
+    size_t reused = 0;
+    int rc = timeline_sync(s->params->timeline, s->base, s->n_base, NULL, &reused, error);
+    if (!rc && reused != s->n_base) rc = error_set(error, ERROR_FAILED, "The timeline lost its mark.");
+    return rc;
+}
 
 static int generate(const struct saving *s, uint32_t count, double *seconds, struct error *error)
 {
@@ -98,16 +105,19 @@ static int queue_checkpoint(struct saving *s, size_t round, struct error *error)
 
 static int run_idle(struct saving *s, size_t round, struct error *error)
 {
-    double seconds;
-    int rc = generate(s, s->out->tokens, &seconds, error);
+    double seconds = 1;
+    int rc = go_to_base(s, error);
+    if (!rc) rc = generate(s, s->out->tokens, &seconds, error);
     s->idle[round] = s->out->tokens / seconds;
     return rc;
 }
 
 static int run_writing(struct saving *s, size_t round, struct error *error)
 {
-    double began = bench_clock(), seconds = 1;
-    int rc = queue_checkpoint(s, round, error);
+    double seconds = 1;
+    int rc = go_to_base(s, error);
+    double began = bench_clock();
+    if (!rc) rc = queue_checkpoint(s, round, error);
     s->take[round] = bench_clock() - began;
     if (!rc) rc = generate(s, s->out->tokens, &seconds, error);
     s->writing[round] = s->out->tokens / seconds;
@@ -120,7 +130,7 @@ static int choose_tokens(struct saving *s, struct error *error)
     double seconds;
     int rc = generate(s, TOKENS_LEAST, &seconds, error);
     double fit = window_seconds / seconds * TOKENS_LEAST;
-    s->out->tokens = fit > TOKENS_MOST ? TOKENS_MOST : fit < TOKENS_LEAST ? TOKENS_LEAST : (uint32_t)fit;
+    s->out->tokens = fit > BENCH_SAVING_ROOM ? BENCH_SAVING_ROOM : fit < TOKENS_LEAST ? TOKENS_LEAST : (uint32_t)fit;
     return rc;
 }
 
@@ -135,7 +145,28 @@ static double median(const double values[ROUNDS])
     double sorted[ROUNDS];
     memcpy(sorted, values, sizeof sorted);
     qsort(sorted, ROUNDS, sizeof *sorted, compare);
-    return (sorted[(ROUNDS - 1) / 2] + sorted[ROUNDS / 2]) / 2;
+    return sorted[ROUNDS / 2];
+}
+
+static int mark_base(struct saving *s, struct error *error)
+{
+    struct timeline *t = s->params->timeline;
+    s->n_base = timeline_length(t);
+    s->base = malloc(s->n_base * sizeof *s->base);
+    if (!s->base) return error_set(error, ERROR_FAILED, "Out of memory.");
+    memcpy(s->base, timeline_tokens(t), s->n_base * sizeof *s->base);
+    int rc = timeline_mark(t, 0, error);
+    return rc ? rc : timeline_mark(t, 1, error);
+}
+
+static int run_rounds(struct saving *s, struct error *error)
+{
+    int rc = choose_tokens(s, error);
+    for (size_t i = 0; !rc && i < ROUNDS; i++) {
+        rc = i % 2 ? run_writing(s, i, error) : run_idle(s, i, error);
+        if (!rc) rc = i % 2 ? run_idle(s, i, error) : run_writing(s, i, error);
+    }
+    return rc;
 }
 
 int bench_saving(const struct bench_saving_params *params, struct bench_saving *out, struct error *error)
@@ -143,13 +174,11 @@ int bench_saving(const struct bench_saving_params *params, struct bench_saving *
     struct saving s = {.params = params, .out = out};
     double off[ROUNDS];
     *out = (struct bench_saving){.rounds = ROUNDS};
-    int rc = choose_tokens(&s, error);
-    for (size_t i = 0; !rc && i < ROUNDS; i++) {
-        rc = i % 2 ? run_writing(&s, i, error) : run_idle(&s, i, error);
-        if (!rc) rc = i % 2 ? run_idle(&s, i, error) : run_writing(&s, i, error);
-        off[i] = 1 - s.writing[i] / s.idle[i];
-    }
+    int rc = mark_base(&s, error);
+    if (!rc) rc = run_rounds(&s, error);
+    free(s.base);
     if (rc) return rc;
+    for (size_t i = 0; i < ROUNDS; i++) off[i] = 1 - s.writing[i] / s.idle[i];
     out->idle_rate = median(s.idle);
     out->writing_rate = median(s.writing);
     out->take_seconds = median(s.take);

@@ -9,12 +9,11 @@
 #include "engine/engine.h"
 #include "store/store.h"
 
-/* The longest run of bench_saving generates so many tokens. */
-#define BENCH_SAVING_ROOM ((2u * 6 + 1) * 256)
+enum { BENCH_SAVING_ROOM = 256 }; /* tokens the timeline must have room for */
 
 struct bench_saving_params {
     const struct engine *engine;
-    struct timeline *timeline; /* goes on by at most BENCH_SAVING_ROOM tokens */
+    struct timeline *timeline; /* at least one token; loses its marks */
     struct store *store;       /* gets a checkpoint a round, under keys of their own */
     const uint32_t *ids;       /* [n_ids], ordinary tokens */
     size_t n_ids;
