@@ -26,6 +26,31 @@ struct bench_profile { /* of a stretch of evaluation */
 void bench_profile_print(const struct bench_profile *, const struct engine_peaks *);
 void bench_profile_json(struct json *, const char *key, const struct bench_profile *);
 
+enum { BENCH_DEPTHS = 32 };
+struct bench_plan {
+    uint32_t depths[BENCH_DEPTHS]; /* ascending, one at least */
+    size_t n_depths;
+    uint32_t prefill, decode; /* tokens measured at each */
+    bool profile;
+    bool made; /* depths are stood at, not read to: timeline_pretend */
+};
+struct bench_row {
+    uint32_t depth;
+    struct bench_profile prefill, decode;
+};
+struct bench_speed {
+    struct engine_info info;
+    struct engine_peaks peaks; /* plan.profile */
+    struct bench_row rows[BENCH_DEPTHS];
+    size_t n_rows;
+};
+/* model: as typed; NULL = what -m says. */
+int bench_speed(struct bench_speed *, const struct settings *, const char *model, const struct bench_plan *,
+                struct error *);
+double bench_decode_rate(const struct bench_plan *, const struct bench_speed *, size_t row); /* tokens a second */
+/* Rows in memory and tokens a second over depth, of one model or two, as an SVG file. */
+int bench_plot(const char *path, const struct bench_plan *, const struct bench_speed *, size_t count, struct error *);
+
 struct bench_resume_options {
     uint32_t tokens;
     bool cold, json;

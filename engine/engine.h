@@ -206,6 +206,9 @@ int timeline_append(struct timeline *, const uint32_t *ids, size_t count, float 
 int timeline_sync(struct timeline *, const uint32_t *ids, size_t count, const struct eval_hooks *hooks, size_t *reused,
                   struct error *error);
 
+/* For measurements: stands at count tokens as if it had read them, with rows and states of zeros. Starts over first. */
+int timeline_pretend(struct timeline *, const uint32_t *ids, size_t count, struct error *error);
+
 /* How many leading tokens of ids timeline_sync would keep, without changing anything. */
 size_t timeline_reusable(const struct timeline *, const uint32_t *ids, size_t count);
 

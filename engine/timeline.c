@@ -278,6 +278,25 @@ void timeline_clear(struct timeline *t)
     set_length(t, 0);
 }
 
+int timeline_pretend(struct timeline *t, const uint32_t *ids, size_t count, struct error *error)
+{
+    struct engine *e = t->engine;
+    const struct backend_ops *ops = e->backend->ops;
+    timeline_clear(t);
+    if (count > e->info.context) return error_set(error, ERROR_FIT, "The context holds %u tokens.", e->info.context);
+    int rc = check_ids(t, ids, count, error);
+    if (!rc) rc = timeline_reserve(t, count, error);
+    if (!rc) rc = ops->begin(e->backend, error);
+    if (rc) return rc;
+    ops->fill(e->backend, t->state.kda, 0, e->kda_bytes);
+    ops->fill(e->backend, t->state.history, 0, e->history_bytes);
+    if ((rc = ops->submit(e->backend, error))) return rc;
+    memcpy(t->ids, ids, count * sizeof *ids);
+    memset(t->logits, 0, e->info.n_vocab * sizeof *t->logits);
+    set_length(t, count);
+    return 0;
+}
+
 /* Goes back to the last mark at or before `length`, or to nothing. */
 static int rewind_to(struct timeline *t, size_t length, struct error *error)
 {
