@@ -15,11 +15,16 @@ static double rate(double amount, double seconds)
 void bench_profile_print(const struct bench_profile *p, const struct engine_peaks *peaks)
 {
     double device = 0;
-    for (size_t i = 0; i < p->count; i++) device += p->timings[i].seconds;
+    for (size_t i = 0; i < p->count; i++)
+        if (!p->timings[i].on_host) device += p->timings[i].seconds;
     printf("%-18s %8s %10s %7s %10s %7s %9s %8s\n", "operation", "runs", "ms", "share", "GB/s", "of copy", "TFLOP/s",
            "of most");
     for (size_t i = 0; i < p->count; i++) {
         const struct engine_timing *t = &p->timings[i];
+        if (t->on_host) {
+            printf("%-18s %8llu %10.3f   on the host\n", t->label, (unsigned long long)t->count, 1e3 * t->seconds);
+            continue;
+        }
         const double moved = rate(t->bytes, t->seconds);
         printf("%-18s %8llu %10.3f %6.1f%% %10.1f %6.1f%% %9.2f %6.1f%%\n", t->label, (unsigned long long)t->count,
                1e3 * t->seconds, 100 * rate(t->seconds, device), 1e-9 * moved,
@@ -39,6 +44,7 @@ void bench_profile_json(struct json *j, const char *key, const struct bench_prof
         const struct engine_timing *t = &p->timings[i];
         json_open(j, NULL, '{');
         json_text(j, "operation", t->label);
+        json_bool(j, "on_host", t->on_host);
         json_uint(j, "runs", t->count);
         json_real(j, "seconds", t->seconds);
         json_real(j, "bytes", t->bytes);

@@ -111,6 +111,7 @@ struct engine_timing { /* all runs of one operation */
     char label[32];
     double seconds, bytes, flops; /* bytes: memory that had to move */
     uint64_t count;
+    bool on_host; /* not on the device's clock: what the host needs to record a batch */
 };
 struct engine_peaks { /* what the device can do, measured; 0 = unknown */
     double bytes_per_second; /* a copy, read and written bytes both counted */
@@ -140,7 +141,7 @@ int engine_tokenize(const struct engine *, const char *text, size_t len, struct 
 const char *engine_token_bytes(const struct engine *, uint32_t id, size_t *len);
 /* The name of a special token, or NULL for an ordinary one. */
 const char *engine_special_name(const struct engine *, uint32_t id);
-bool engine_is_stop(const struct engine *, uint32_t id); /* <|im_end|>, [EOT], [EOS] */
+bool engine_is_stop(const struct engine *, uint32_t id); /* <|im_end|>, [EOT], [EOS], or what the file tells */
 
 /* Tokens -> UTF-8 as it streams: bytes of an incomplete character are held back until it completes (or is broken:
  * then U+FFFD). Zero-initialise. */
@@ -156,13 +157,19 @@ size_t utf8_stream_end(struct utf8_stream *, char *out); /* what is still held, 
 
 enum chat_role { CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT };
 
-/* The prompt is a list of turns: <|im_ROLE|>ROLE<|im_middle|>text<|im_end|> (spec 7.5); begin puts [BOS].
- * A turn may be built in pieces: open, then text by engine_tokenize, then close. Because a document ends with a blank
- * line before the question, text tokenised piecewise at that point gives the ids of the whole. */
+/* The prompt is a list of turns in the template of the model: Kimi's, <|im_ROLE|>ROLE<|im_middle|>text<|im_end|>, or
+ * DeepSeek-V2's, "User: text" and a blank line, "Assistant: text" and the end; begin puts [BOS].
+ * A turn may be built in pieces: open, the beginning of the text by chat_text, the rest by engine_tokenize, close.
+ * Because a document ends with a blank line before the question, text tokenised piecewise at that point gives the ids
+ * of the whole. */
 int chat_begin(const struct engine *, struct token_list *out, struct error *error);
 int chat_open(const struct engine *, enum chat_role role, struct token_list *out, struct error *error);
-int chat_close(const struct engine *, struct token_list *out, struct error *error);
-/* open + tokenize + close */
+int chat_text(const struct engine *, enum chat_role role, const char *text, size_t len, struct token_list *out,
+              struct error *error);
+int chat_close(const struct engine *, enum chat_role role, struct token_list *out, struct error *error);
+/* A sentence for people where the file's own template is absent or of no known shape: which is used. Else NULL. */
+const char *chat_note(const struct engine *);
+/* open + text + close */
 int chat_turn(const struct engine *, enum chat_role role, const char *text, size_t len, struct token_list *out,
               struct error *error);
 

@@ -48,6 +48,7 @@
     X(QueueSubmit)                                                                                                     \
     X(CreateSemaphore)                                                                                                 \
     X(DestroySemaphore)                                                                                                \
+    X(GetSemaphoreCounterValue)                                                                                        \
     X(WaitSemaphores)                                                                                                  \
     X(CreateShaderModule)                                                                                              \
     X(DestroyShaderModule)                                                                                             \

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { MARKS = 4096, LABELS = 64, COPY_BYTES = 256 << 20, PEAK_GROUPS = 4096 };
 
@@ -19,9 +20,17 @@ struct gpu_profile {
     struct mark marks[MARKS]; /* mark 0 is the batch's begin */
     uint64_t ticks[MARKS];
     uint32_t n_marks;
+    double began; /* recording, by the host's clock */
     struct engine_timing sums[LABELS];
     uint32_t n_sums;
 };
+
+static double host_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
 
 static int profile_create(struct gpu *gpu, struct error *error)
 {
@@ -86,17 +95,17 @@ static int peaks_run(struct gpu *gpu, uint64_t addr, struct error *error)
 static int peaks_measure(struct gpu *gpu, struct engine_peaks *peaks, struct error *error)
 {
     uint64_t addr;
-    struct engine_timing timings[2];
+    struct engine_timing timings[3];
     int rc = gpu_alloc(gpu, 2ull * COPY_BYTES, "profile", &addr, error);
     if (rc) return rc;
     rc = peaks_run(gpu, addr, error); /* compiles, and touches the memory */
     gpu->profile->n_sums = 0;
     if (!rc) rc = peaks_run(gpu, addr, error);
-    const size_t count = rc ? 0 : gpu_profile_read(&gpu->base, timings, 2);
+    const size_t count = rc ? 0 : gpu_profile_read(&gpu->base, timings, 3);
     for (size_t i = 0; i < count; i++) {
         const struct engine_timing *t = &timings[i];
         if (t->seconds > 0 && t->flops > 0) peaks->flops_per_second = t->flops / t->seconds;
-        if (t->seconds > 0 && t->flops <= 0) peaks->bytes_per_second = t->bytes / t->seconds;
+        if (t->seconds > 0 && t->bytes > 0) peaks->bytes_per_second = t->bytes / t->seconds;
     }
     gpu_release(gpu, addr);
     return rc;
@@ -124,6 +133,7 @@ void gpu_profile_begin(struct gpu *gpu, VkCommandBuffer commands)
 {
     if (!gpu->profile) return;
     gpu->profile->n_marks = 0;
+    gpu->profile->began = host_clock();
     gpu->vk.CmdResetQueryPool(commands, gpu->profile->pool, 0, MARKS);
     gpu_profile_mark(gpu, commands, "begin", 0, 0);
 }
@@ -136,11 +146,11 @@ void gpu_profile_mark(struct gpu *gpu, VkCommandBuffer commands, const char *lab
     profile->marks[profile->n_marks++] = (struct mark){label, bytes, flops};
 }
 
-static void sum_add(struct gpu_profile *profile, const struct mark *mark, double seconds)
+static struct engine_timing *sum_add(struct gpu_profile *profile, const struct mark *mark, double seconds)
 {
     uint32_t i = 0;
     while (i < profile->n_sums && strcmp(profile->sums[i].label, mark->label)) i++;
-    if (i == LABELS) return;
+    if (i == LABELS) return NULL;
     struct engine_timing *sum = &profile->sums[i];
     if (i == profile->n_sums) {
         *sum = (struct engine_timing){0};
@@ -151,6 +161,15 @@ static void sum_add(struct gpu_profile *profile, const struct mark *mark, double
     sum->bytes += mark->bytes;
     sum->flops += mark->flops;
     sum->count++;
+    return sum;
+}
+
+void gpu_profile_recorded(struct gpu *gpu)
+{
+    if (!gpu->profile) return;
+    const struct mark mark = {.label = "recording"};
+    struct engine_timing *sum = sum_add(gpu->profile, &mark, host_clock() - gpu->profile->began);
+    if (sum) sum->on_host = true;
 }
 
 void gpu_profile_end(struct gpu *gpu)

@@ -13,9 +13,10 @@ int gpu_profile_start(struct backend *, struct engine_peaks *, struct error *err
 size_t gpu_profile_read(struct backend *, struct engine_timing *out, size_t cap);
 void gpu_profile_destroy(struct gpu *);
 
-/* command.c tells: a batch begins, a command was recorded, the batch is done. Nothing unless started. */
+/* command.c tells: a batch begins, a command was recorded, all are recorded, the batch is done. Nothing unless started. */
 void gpu_profile_begin(struct gpu *, VkCommandBuffer);
 void gpu_profile_mark(struct gpu *, VkCommandBuffer, const char *label, double bytes, double flops);
+void gpu_profile_recorded(struct gpu *);
 void gpu_profile_end(struct gpu *);
 
 #endif
