@@ -7,7 +7,8 @@
  *   answer im_end                                         the tokens of an assistant turn
  *   user-open question im_end assistant-open  ...         later questions open their own turn
  *
- * One document stands alone; of several each is preceded by "File: NAME" and a blank line. The prefix ends after the
+ * One document stands alone; each after it is preceded by "File: NAME" and a blank line, the second also by a sentence
+ * that names the first: what is added at the end leaves the tokens before it as they were. The prefix ends after the
  * blank line, because a full stop takes the line ends behind it into its own token: cut there, pieces give the same ids
  * as the whole.
  */
@@ -26,5 +27,17 @@ int prompt_question(const struct engine *, const char *question, size_t len, boo
                     struct error *);
 /* An answer given as text, for a session that another model wrote. */
 int prompt_answer(const struct engine *, const char *answer, size_t len, struct token_list *out, struct error *);
+
+/* A turn as it is kept: its words, and the tokens that some model had for them. */
+struct prompt_turn {
+    bool is_question, is_first; /* is_first: see prompt_question */
+    const char *text;
+    size_t len;
+    const uint32_t *ids;
+    size_t n_ids;
+};
+/* Appends the kept tokens where they spell the words in this model's vocabulary, framed as this model frames a turn:
+ * then they are what was read or sampled. Else another model had them, and the words are tokenised. */
+int prompt_kept_turn(const struct engine *, const struct prompt_turn *, struct token_list *out, struct error *);
 
 #endif

@@ -83,36 +83,75 @@ int worker_push_turn(struct worker *w, struct error *error)
 
 static int add_stored_turn(struct worker *w, const struct store_turn *t, struct error *error)
 {
-    int rc;
-    if (w->is_linked && t->n_ids)
-        rc = token_list_append(&w->prompt, t->ids, t->n_ids, error);
-    else if (t->role == STORE_USER)
-        rc = prompt_question(w->engine, t->text, t->text_len, !w->n_turns, &w->prompt, error);
-    else
-        rc = prompt_answer(w->engine, t->text, t->text_len, &w->prompt, error);
+    const struct prompt_turn turn = {
+        .is_question = t->role == STORE_USER,
+        .is_first = !w->n_turns,
+        .text = t->text,
+        .len = t->text_len,
+        .ids = t->ids,
+        .n_ids = t->n_ids,
+    };
+    int rc = prompt_kept_turn(w->engine, &turn, &w->prompt, error);
     return rc ? rc : worker_push_turn(w, error);
 }
 
-/* Token ids are good for the model file that made them; another one takes the words. */
+struct dtype_name {
+    enum engine_dtype dtype;
+    const char *name;
+};
+
+/* The options that give the session its state back, where this very model made it with other types. */
+static int find_types(const struct worker *w, const uint8_t key[STORE_KEY], char *out, size_t cap, struct error *error)
+{
+    static const struct dtype_name states[] = {{ENGINE_F32, "f32"}, {ENGINE_F16, "f16"}};
+    static const struct dtype_name rows[] = {{ENGINE_F32, "f32"}, {ENGINE_F16, "f16"}, {ENGINE_Q8_0, "q8_0"}};
+    enum { ROWS = sizeof rows / sizeof *rows, ALL = ROWS * sizeof states / sizeof *states };
+    for (size_t i = 0; i < ALL; i++) {
+        const struct dtype_name *state = &states[i / ROWS], *row = &rows[i % ROWS];
+        uint8_t other[STORE_KEY];
+        int rc = engine_state_key(w->engine, state->dtype, row->dtype, other, error);
+        if (rc) return rc;
+        if (memcmp(other, key, STORE_KEY)) continue;
+        snprintf(out, cap, "other types of state (--state-dtype %s --kv-dtype %s)", state->name, row->name);
+        return 0;
+    }
+    return 0;
+}
+
+/* Says what the session was last used with where that was something else, in w->other. */
+static int compare_model(struct worker *w, const struct store_session *s, struct error *error)
+{
+    const struct engine_info *info = engine_info(w->engine);
+    w->is_linked = !memcmp(s->model, info->state_key, STORE_KEY);
+    if (w->is_linked || !s->n_tokens) return 0;
+    int rc = find_types(w, s->model, w->other, sizeof w->other, error);
+    if (rc || *w->other) return rc;
+    const char *name = s->model_name ? s->model_name : "another model";
+    bool same_name = !strcmp(name, info->model_name);
+    snprintf(w->other, sizeof w->other, "%s%.120s", same_name ? "another file of " : "", name);
+    return 0;
+}
+
 static int add_stored_turns(struct worker *w, struct error *error)
 {
     struct store_session_list sessions = {0};
     struct store_turn_list turns = {0};
     int rc = store_session_get(w->params.store, w->session, &sessions, error);
-    if (rc) return rc;
-    const struct store_session *s = sessions.items;
-    const struct engine_info *info = engine_info(w->engine);
-    w->is_linked = sessions.count && !memcmp(s->model, info->state_key, STORE_KEY);
-    bool same_name = sessions.count && s->model_name && !strcmp(s->model_name, info->model_name);
-    if (sessions.count && s->n_tokens && !w->is_linked)
-        worker_note(w, ERROR_NONE, "This session was last used with %s%.120s; it is read again.",
-                    same_name ? "another file or other types of state of " : "",
-                    s->model_name ? s->model_name : "another model");
-    if (!w->params.one_shot) rc = store_turns(w->params.store, w->session, &turns, error);
+    if (!rc && sessions.count) rc = compare_model(w, sessions.items, error);
+    if (!rc && !w->params.one_shot) rc = store_turns(w->params.store, w->session, &turns, error);
     for (size_t i = 0; !rc && i < turns.count; i++) rc = add_stored_turn(w, &turns.items[i], error);
     store_turn_list_free(&turns);
     store_session_list_free(&sessions);
     return rc;
+}
+
+/* What another model left is of no use to this one; what this one left there earlier is. */
+static void tell_other(struct worker *w)
+{
+    size_t count = w->prompt.count, kept = worker_reusable(w, w->prompt.ids, count);
+    if (*w->other && kept < count)
+        worker_note(w, ERROR_NONE, "This session was last used with %s: %zu of its %zu tokens are read again.",
+                    w->other, count - kept, count);
 }
 
 static int build_prompt(struct worker *w, const struct job *job, struct error *error)
@@ -120,6 +159,7 @@ static int build_prompt(struct worker *w, const struct job *job, struct error *e
     w->session = job->session;
     w->prompt.count = w->prefix = w->n_turns = 0;
     w->is_linked = false;
+    *w->other = 0;
     w->saved_segments = 0;
     int rc = prompt_prefix(w->engine, w->params.system_text, job->documents, job->n_documents, &w->prompt, error);
     w->prefix = w->prompt.count;
@@ -146,6 +186,7 @@ static void run_open(struct worker *w, const struct job *job)
         worker_emit_error(w, &error);
         return;
     }
+    if (!rc) tell_other(w);
     worker_emit(w, &(struct event){.kind = EVENT_RESUMED,
                                    .done = worker_reusable(w, w->prompt.ids, w->prompt.count),
                                    .total = w->prompt.count,

@@ -70,6 +70,7 @@ struct worker {
     size_t n_turns, turn_capacity;
     size_t saved_segments; /* leading row segments of the prompt known to be stored or queued */
     bool is_linked;        /* the store has a state that names the session */
+    char other[192];       /* what the session was last used with, where that was something else */
 };
 
 double worker_clock(void); /* seconds, monotonic */

@@ -6,24 +6,15 @@
  * the timeline, when a text is changed at a random place.
  */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
+#include <math.h>
 
 #include "app/ladder.h"
 #include "app/prompt.h"
-#include "app/worker.h"
-#include "tests/make_model.h"
+#include "tests/worker_kit.h"
 
 enum { BATCH = 256, TEXT_BYTES = 8000, CHANGES = 60 };
 
-static char folder[64], model[96], text[TEXT_BYTES + 1];
+static char text[TEXT_BYTES + 1];
 static uint64_t random_state = 20261124;
 
 static size_t random_below(size_t n)
@@ -32,38 +23,11 @@ static size_t random_below(size_t n)
     return (size_t)(random_state >> 33) % n;
 }
 
-static void must(int rc, const struct error *error)
-{
-    if (rc) fail_msg("%d: %s", rc, error->text);
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    struct error error;
-    strcpy(folder, "/tmp/lectern-rewind-XXXXXX");
-    if (!mkdtemp(folder)) return -1;
-    snprintf(model, sizeof model, "%s/tiny.gguf", folder);
     for (size_t n = 0; n < TEXT_BYTES; n++) text[n] = (char)(random_below(6) ? 'a' + random_below(26) : ' ');
-    return test_model_write(model, &(struct test_model){.seed = 3}, &error);
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
-
-static struct store *open_store(const char *name)
-{
-    char path[128];
-    struct store *store = NULL;
-    struct error error;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    must(store_open(&store, path, &error), &error);
-    return store;
+    return make_folder();
 }
 
 static size_t allowed(size_t distance, size_t unit)
@@ -173,49 +137,28 @@ static void a_growing_conversation_keeps_what_it_needs(void **state)
 
 static struct worker *start(struct store *store)
 {
-    struct worker_params params = {
-        .engine = {.model = model, .device = "cpu", .context = 16384, .batch = BATCH, .threads = 1},
-        .sample = {.top_p = 1},
-        .most_answer_tokens = 4,
-        .store = store,
-    };
-    struct worker *w = NULL;
-    struct error error;
-    must(worker_start(&w, &params, &error), &error);
-    return w;
+    struct worker_params params = kit_params(store);
+    params.engine.context = 16384;
+    params.engine.batch = BATCH;
+    return start_with(&params);
 }
 
-/* Takes events until one of kind `until`, which is handed back without its text. */
-static struct event wait_for(struct worker *w, enum event_kind until)
+static size_t open_and_count(struct worker *w, const char *what, size_t *total)
 {
-    for (;;) {
-        struct event e, found;
-        if (!worker_event(w, &e, 60000)) fail_msg("event %d did not come", (int)until);
-        if (e.kind == EVENT_ERROR) fail_msg("%s", e.error.text);
-        found = e;
-        found.text = NULL;
-        event_free(&e);
-        if (found.kind == until) return found;
-    }
-}
-
-static size_t open_text(struct worker *w, const char *what, size_t *total)
-{
-    struct error error;
-    struct worker_document d = {.name = "t", .text = what, .text_len = strlen(what)};
-    must(worker_open(w, 0, &d, 1, &error), &error);
-    struct event e = wait_for(w, EVENT_RESUMED);
-    *total = e.total;
-    return e.done;
+    struct seen seen = {0};
+    open_text(w, 0, what, &seen);
+    *total = seen.last.total;
+    return seen.last.done;
 }
 
 static uint64_t read_text(struct worker *w)
 {
     struct error error;
+    struct seen seen = {0};
     const struct engine_info *info = engine_info(worker_engine(w));
     uint64_t before = info->tokens_evaluated;
     must(worker_read(w, &error), &error);
-    wait_for(w, EVENT_READ);
+    wait_for(w, EVENT_READ, &seen);
     return info->tokens_evaluated - before;
 }
 
@@ -239,19 +182,20 @@ static void change_text_anywhere(struct store *store)
     static char changed[TEXT_BYTES + 1];
     struct worker *w = start(store);
     size_t total, changed_total;
-    assert_int_equal(open_text(w, text, &total), 0);
+    assert_int_equal(open_and_count(w, text, &total), 0);
     assert_int_equal(read_text(w), total);
     for (size_t i = 0; i < CHANGES; i++) {
         size_t at = i % 2 ? random_below(TEXT_BYTES) : TEXT_BYTES - 1 - random_below(TEXT_BYTES / 4);
         memcpy(changed, text, sizeof changed);
         changed[at] = '#';
-        size_t same = first_difference(worker_engine(w), text, changed), reused = open_text(w, changed, &changed_total);
+        size_t same = first_difference(worker_engine(w), text, changed),
+               reused = open_and_count(w, changed, &changed_total);
         assert_true(reused <= same);
         if (same - reused > allowed(total - same, ladder_unit(BATCH)))
             fail_msg("%zu tokens before %zu of %zu are evaluated again", same - reused, same, total);
         if (i % 30) continue;
         assert_int_equal(read_text(w), changed_total - reused);
-        size_t left = open_text(w, text, &total);
+        size_t left = open_and_count(w, text, &total);
         assert_int_equal(read_text(w), total - left);
     }
     worker_stop(&w);
@@ -279,5 +223,5 @@ int main(void)
         cmocka_unit_test(a_changed_text_is_found_in_the_store),
         cmocka_unit_test(a_changed_text_is_found_in_the_marks),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, remove_folder);
 }

@@ -3,25 +3,13 @@
  * The reading thread on a random model: what a session is worth after it was left, rewound, cancelled, or its state
  * damaged. The measure is always the answer of a run that nobody disturbed.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
-#include <cmocka.h>
 #include <sqlite3.h>
 
 #include "app/prompt.h"
-#include "app/worker.h"
-#include "tests/make_model.h"
+#include "tests/worker_kit.h"
 
-#define ANSWER_MOST 4096
-
-static char folder[64], model[96];
 static char long_text[3001];
 
 /* -------------------------------------------------------------------------------------------- scaffolding */
@@ -29,109 +17,17 @@ static char long_text[3001];
 static int set_up(void **state)
 {
     (void)state;
-    struct error error;
-    strcpy(folder, "/tmp/lectern-worker-XXXXXX");
-    if (!mkdtemp(folder)) return -1;
-    snprintf(model, sizeof model, "%s/tiny.gguf", folder);
     for (size_t i = 0, n = 0; n < 2900; i++)
         n += (size_t)snprintf(long_text + n, sizeof long_text - n, "Line %zu of %zu is here.\n", i, i * i % 97);
-    return test_model_write(model, &(struct test_model){.seed = 3}, &error);
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
-
-static void must(int rc, const struct error *error)
-{
-    if (rc) fail_msg("%d: %s", rc, error->text);
-}
-
-static struct store *open_store(const char *name)
-{
-    char path[128];
-    struct store *store = NULL;
-    struct error error;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    must(store_open(&store, path, &error), &error);
-    return store;
-}
-
-static int64_t make_session(struct store *store, const char *text)
-{
-    struct store_document d = {.path = "/p", .title = "t", .text = (char *)(uintptr_t)text, .text_len = strlen(text)};
-    memset(d.hash, (int)strlen(text) & 0xff, sizeof d.hash);
-    int64_t document = 0, session = 0;
-    struct error error;
-    must(store_document_put(store, &d, &document, &error), &error);
-    must(store_session_create(store, "s", &document, 1, &session, &error), &error);
-    return session;
+    return make_folder();
 }
 
 static struct worker *start(struct store *store, uint32_t context, bool one_shot)
 {
-    struct worker_params params = {
-        .engine = {.model = model, .device = "cpu", .context = context, .batch = 64, .threads = 1},
-        .sample = {.top_p = 1},
-        .most_answer_tokens = 12,
-        .one_shot = one_shot,
-        .store = store,
-    };
-    struct worker *w = NULL;
-    struct error error;
-    must(worker_start(&w, &params, &error), &error);
-    return w;
-}
-
-struct seen {
-    char text[ANSWER_MOST];
-    size_t len;
-    struct event last; /* text not kept */
-    size_t kinds[EVENT_ERROR + 1];
-    char note[512];
-};
-
-/* Takes events until one of kind `until`; an error that was not waited for fails the test. */
-static void wait_for(struct worker *w, enum event_kind until, struct seen *seen)
-{
-    for (;;) {
-        struct event e;
-        if (!worker_event(w, &e, 60000)) fail_msg("event %d did not come", (int)until);
-        enum event_kind kind = e.kind;
-        seen->kinds[kind]++;
-        if (kind == EVENT_TEXT) {
-            assert_true(seen->len + e.text_len < sizeof seen->text);
-            memcpy(seen->text + seen->len, e.text, e.text_len);
-            seen->len += e.text_len;
-            seen->text[seen->len] = 0;
-        }
-        if (kind == EVENT_NOTE) snprintf(seen->note, sizeof seen->note, "%s", e.text);
-        if (kind == EVENT_ERROR && until != EVENT_ERROR) fail_msg("%s", e.error.text);
-        seen->last = e;
-        seen->last.text = NULL;
-        event_free(&e);
-        if (kind == until) return;
-    }
-}
-
-static void open_text(struct worker *w, int64_t session, const char *text, struct seen *seen)
-{
-    struct error error;
-    struct worker_document d = {.name = "t", .text = text, .text_len = strlen(text)};
-    must(worker_open(w, session, &d, 1, &error), &error);
-    wait_for(w, EVENT_RESUMED, seen);
-}
-
-static void ask(struct worker *w, const char *question, struct seen *seen)
-{
-    struct error error;
-    *seen = (struct seen){0};
-    must(worker_ask(w, question, strlen(question), &error), &error);
-    wait_for(w, EVENT_ANSWERED, seen);
+    struct worker_params params = kit_params(store);
+    params.engine.context = context;
+    params.one_shot = one_shot;
+    return start_with(&params);
 }
 
 /* The answers of one undisturbed conversation, without a store. */
@@ -507,5 +403,5 @@ int main(void)
         cmocka_unit_test(specials_in_documents_stay_text),
         cmocka_unit_test(the_layout_is_the_golden_one),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, remove_folder);
 }
