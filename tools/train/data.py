@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""Text and made-up conversations about it -> rows of token ids with a mask on the answers.
+"""Text and made-up conversations about it -> rows of token ids, each token with its kind.
 
 A conversation is laid out exactly as lectern does: system turn, user turn = document(s), blank line, question; later
-questions are new turns. Several documents are each named ("File: PATH", blank line, text). Answers can be checked by a
-program: a planted fact, a sentence quoted by its rare words, the sentence that follows, the beginning, the end, which
-file says it, or that the document does not mention a thing.
+questions are new turns. Several documents are each named ("File: PATH", blank line, text).
+
+Half of the documents are disturbed: words and names are exchanged, the order of sentences too. Nothing can be known by
+heart about such a text: the only way to its answers is to read them.
 """
-import json, lzma, math, random, re
+import bisect, json, lzma, math, random, re
 import numpy as np
+from passage import Passage, WORDS, cut, is_code
 
 SYSTEM = "You are a reading assistant. Answer from the document and quote it."
-NAMES = """Ada Boris Clara Dmitri Elena Farid Greta Hugo Ingrid Jonas Kavya Lukas Mira Nadia Oskar Priya Quentin Rosa
-Stefan Tamar Ursula Viktor Wanda Xavier Yusuf Zofia Amara Bruno Celia Davor Esther Felix Gita Hana Ivan Jun Kofi Leila
-Mateo Noor Olga Pavel Rana Sofia Tomas Uma Vera Willem Yara Zeno""".split()
-THINGS = """secret number|favourite colour|locker code|lucky word|home town|ship name|train number|password|room number|
-horse's name|birthday month|account number|garden gate code|meeting place|library card number|parcel number|nickname|
-seat number|bicycle colour|key phrase|hotel|phone extension""".replace("\n", "").split("|")
-WORDS = """amber cobalt crimson violet copper falcon harbor meadow orchid pepper quartz raven saffron timber walnut willow
-zephyr lantern marble thistle Lisbon Oslo Cairo Quito Perth Turin Kyoto Dakar Havana Riga juniper basalt heron cedar
-indigo topaz Bergen Malaga Tunis Leeds""".split()
-SENTENCE = re.compile(r"(?<=[.!?;])[\"”’')]*\s+|\n\s*\n")
+# Kinds of tokens. Text is learned as it comes; of a clean document a little; of the rest only the answers.
+NOTHING, TEXT, DOCUMENT, ANSWERS = 0, 1, 2, 8
+ANSWER_KINDS = {k: ANSWERS + i for i, k in enumerate(
+    ["fact", "quote", "next", "ends", "absent", "file", "function", "story"])}
+WEIGHT = np.zeros(256, np.float32)
+WEIGHT[[TEXT, DOCUMENT]] = 1, .25
+WEIGHT[ANSWERS:ANSWERS + len(ANSWER_KINDS)] = 4
+CHARACTERS = 3.4  # a token of text, about
 
 
 def read_documents(paths):
@@ -30,215 +30,179 @@ def read_documents(paths):
     return [d for d in out if len(d) > 400]
 
 
-def planted_value(r, thing):
-    numeric = any(w in thing for w in ("number", "code", "extension"))
-    return str(r.randint(100, 99999)) if numeric else r.choice(WORDS)
-
-
-class Passage:
-    """A stretch of a document with what can be asked about it."""
-
-    def __init__(s, r, text):
-        s.r = r
-        s.text = " ".join(text.split()) if r.random() < .4 else text
-        s.facts = []
-
-    def plant(s, most):
-        parts = s.text.split(". ")
-        for _ in range(s.r.randint(1, most)):
-            who, thing = s.r.choice(NAMES), s.r.choice(THINGS)
-            if any(f[:2] == (who, thing) for f in s.facts): continue
-            s.facts.append((who, thing, planted_value(s.r, thing)))
-            parts.insert(s.r.randrange(len(parts) + 1), "The {1} of {0} is {2}".format(*s.facts[-1]))
-        s.text = ". ".join(parts)
-
-    def index(s):
-        s.sentences = [" ".join(x.split()) for x in SENTENCE.split(s.text)]
-        s.good = [i for i, x in enumerate(s.sentences) if 30 <= len(x) <= 260 and x[:1].isalpha()]
-        s.count = {}
-        for w in re.findall(r"[a-z]{4,}", s.text.lower()): s.count[w] = s.count.get(w, 0) + 1
-        return len(s.good) >= 4
-
-    def rare(s, sentence, most):
-        ws = [w for w in re.findall(r"[A-Za-z]{4,}", sentence) if s.count.get(w.lower(), 0) == 1]
-        ws = list(dict.fromkeys(ws))
-        return s.r.sample(ws, min(len(ws), s.r.randint(1, most)))
-
-    # Each question returns (question, answer) or None when the passage has nothing for it.
-    def ask_fact(s):
-        if not s.facts: return None
-        who, thing, value = s.r.choice(s.facts)
-        return s.r.choice([f"What is the {thing} of {who}?", f"What is {who}'s {thing}?", f"Tell me the {thing} of {who}.",
-                           f"Do you know {who}'s {thing}?", f"I need the {thing} of {who}."]), \
-            f"The {thing} of {who} is {value}."
-
-    def ask_quote(s):
-        sentence = s.sentences[s.r.choice(s.good)]
-        ws = s.rare(sentence, 3)
-        if not ws: return None
-        a, b = ws[0], " and ".join(ws)
-        return s.r.choice([f"What does it say about {b}?", f"Quote the sentence that mentions {b}.",
-                           f"Where is {a} mentioned?", f"Find the passage about {b}.", f"What do we learn about {a}?",
-                           f"Which sentence has the word {a}?", f"Quote the sentence with {b}."]), f'"{sentence}"'
-
-    def ask_next(s):
-        i = s.r.choice(s.good)
-        if i + 1 >= len(s.sentences) or not 10 <= len(s.sentences[i + 1]) < 260: return None
-        return s.r.choice([f'What comes right after "{s.sentences[i]}"?', f'Continue: "{s.sentences[i]}"']), \
-            f'"{s.sentences[i + 1]}"'
-
-    def ask_ends(s):
-        if s.r.random() < .6:
-            return s.r.choice(["How does the document begin?", "What is the first sentence?"]), f'"{s.sentences[0][:260]}"'
-        if not 10 <= len(s.sentences[-1]) <= 260: return None
-        return s.r.choice(["How does the document end?", "What is the last sentence?"]), f'"{s.sentences[-1]}"'
-
-    def ask_absent(s, other):
-        if s.facts and s.r.random() < .4:
-            who, thing = s.r.choice(NAMES), s.r.choice(THINGS)
-            if any(f[:2] == (who, thing) for f in s.facts): return None
-            return f"What is the {thing} of {who}?", f"The document does not mention the {thing} of {who}."
-        ws = [w for w in set(re.findall(r"[a-z]{6,}", other.lower())) if w not in s.count]
-        if not ws: return None
-        w = s.r.choice(sorted(ws))
-        return s.r.choice([f"What does it say about {w}?", f"Where is {w} mentioned?", f"Find the passage about {w}.",
-                           f"Quote the sentence that mentions {w}."]), f"The document does not mention {w}."
-
-    def questions(s, n, other):
-        kinds = [(.22 if s.facts else 0, s.ask_fact), (.48, s.ask_quote), (.12, s.ask_next), (.04, s.ask_ends),
-                 (.14, lambda: s.ask_absent(other))]
-        asks = s.r.choices([f for _, f in kinds], [w for w, _ in kinds], k=n)
-        return [qa for qa in (f() for f in asks) if qa]
-
-
-def chat(text, pairs):
-    """-> [(text, is_answer), ...]"""
-    out = [(f"[BOS]<|im_system|>system<|im_middle|>{SYSTEM}<|im_end|>", 0)]
-    for i, (q, a) in enumerate(pairs):
-        body = f"{text.rstrip()}\n\n{q}" if i == 0 else q
-        out += [(f"<|im_user|>user<|im_middle|>{body}<|im_end|><|im_assistant|>assistant<|im_middle|>", 0),
-                (a + "<|im_end|>", 1)]
+def read_stories(path):
+    """FairytaleQA: [(story, [(question, answer)])], human questions."""
+    out = []
+    with lzma.open(path, "rt") as f:
+        for x in map(json.loads, f):
+            pairs = [(p["question"], p["answers"][0]) for p in x.get("qa") or x.get("qas") or x.get("questions") or []
+                     if p.get("question") and p.get("answers") and p["answers"][0]]
+            pairs = [(q[0].upper() + q[1:], a[0].upper() + a[1:] + ("" if a.endswith(".") else ".")) for q, a in pairs]
+            text = "\n\n".join(x["sections"][k] for k in sorted(x["sections"], key=int))
+            if pairs: out.append((text, pairs))
     return out
 
 
-def cut(r, doc, size):
-    at = r.randrange(0, max(1, len(doc) - size))
-    if at: at = doc.find(" ", at) + 1
-    return doc[at:at + size].strip()
+def disturb(r, text, other):
+    """Exchanges a tenth of the words for those of another text, half of the names consistently; at times the order of
+    the sentences."""
+    words = re.findall(r"[A-Za-z]{4,}", other)
+    if len(words) < 50: return text
+    names = {}
+
+    def exchange(m):
+        w = m[0]
+        if w[0].isupper():
+            if w not in names: names[w] = r.choice(words).capitalize() if r.random() < .5 else w
+            return names[w]
+        return r.choice(words).lower() if r.random() < .1 else w
+
+    text = re.sub(r"[A-Za-z]{4,}", exchange, text)
+    if r.random() < .25:
+        parts = re.split(r"(?<=[.!?])\s+", text)
+        r.shuffle(parts)
+        text = " ".join(parts)
+    return text
 
 
-def files_sample(r, docs, size):
-    """Several named documents; some answers name the file."""
-    n = r.randint(2, 4)
-    passages, names = [], []
-    for _ in range(n):
-        p = Passage(r, cut(r, r.choice(docs), size // n))
-        if r.random() < .5: p.plant(2)
-        if not p.index(): return None
-        name = "/".join(r.sample(WORDS, r.randint(1, 2))).lower() + r.choice([".txt", ".md", ".c", ".txt"])
-        if name in names: return None
-        passages.append(p)
-        names.append(name)
-    pairs, whole = [], "\n\n".join(f"File: {a}\n\n{p.text.strip()}" for a, p in zip(names, passages))
-    counts = {}
-    for p in passages:
-        for w, k in p.count.items(): counts[w] = counts.get(w, 0) + k
-    for _ in range(r.randint(2, 8)):
-        p = r.choice(passages)
-        p.count = counts  # rare in all files together
+class Maker:
+    """Makes rows from documents. Every worker process has its own, with its own share of the text."""
+
+    def __init__(s, tokenizer, docs, stories, seed, share=0, shares=1, disturbed=.5):
+        s.tokenizer, s.docs, s.stories, s.r, s.disturbed = tokenizer, docs, stories, random.Random(seed), disturbed
+        s.code = [d for d in docs if is_code(d) and len(d) > 1500]
+        s.big = [d for d in docs if len(d) > 3000]
+        s.ends = np.cumsum([len(d) for d in s.big]).tolist()
+        pieces = [(i, at) for i, d in enumerate(docs) for at in range(0, len(d), 60000)]
+        random.Random(seed - share).shuffle(pieces)  # the same order in every worker
+        s.pieces, s.next, s.rest = pieces[share::shares], 0, []
+
+    def document(s):
+        """A long one, as likely as it is long."""
+        return s.big[bisect.bisect_right(s.ends, s.r.randrange(s.ends[-1]))]
+
+    def text(s, n):
+        """The next n tokens of running text; every piece comes once before any comes again."""
+        while len(s.rest) < n:
+            i, at = s.pieces[s.next % len(s.pieces)]
+            s.next += 1
+            s.rest += ([s.tokenizer.special["[BOS]"]] if at == 0 else []) + s.tokenizer.encode(s.docs[i][at:at + 60000])
+        out, s.rest = s.rest[:n], s.rest[n:]
+        return out
+
+    # ------------------------------------------------------------------------------------------ conversations
+    def passage(s, size, doc):
+        """-> (passage, whether it was disturbed) or None."""
+        r, text = s.r, cut(s.r, doc, size)
+        code = is_code(doc)
+        if code and not is_code(text): text = doc.split("\n", 1)[0] + "\n\n" + text
+        disturbed = not code and r.random() < s.disturbed
+        if not code and r.random() < .3: text = " ".join(text.split())
+        if disturbed: text = disturb(r, text, cut(r, s.document(), max(4000, size // 4)))
+        p = Passage(r, text)
+        if not code and r.random() < .5: p.plant(3 + size // 3000)
+        return (p, disturbed) if p.index() else None
+
+    def ask(s, p, pairs_of_file=None):
+        """A question of any kind: (question, answer, kind) or None."""
+        kinds = [(.18 if p.facts else 0, p.ask_fact, "fact"), (.55, p.ask_quote, "quote"), (.09, p.ask_next, "next"),
+                 (.04, p.ask_ends, "ends"), (.35 if p.functions else 0, p.ask_function, "function"),
+                 (.14, lambda: p.ask_absent(s.document()[:20000]), "absent")]
+        _, make, kind = s.r.choices(kinds, [w for w, _, _ in kinds])[0]
+        found = make()
+        return (*found, ANSWER_KINDS[kind]) if found else None
+
+    def one_document(s, size):
+        doc = s.r.choice(s.code) if s.code and s.r.random() < .15 else s.document()
+        made = s.passage(size, doc)
+        if not made: return None
+        p, disturbed = made
+        return p.text, disturbed, lambda: s.ask(p)
+
+    def story(s, size):
+        text, pairs = s.r.choice(s.stories)
+        pairs = pairs[:]
+        s.r.shuffle(pairs)
+        return text[:size], False, lambda: (*pairs.pop(), ANSWER_KINDS["story"]) if pairs else None
+
+    def files(s, size):
+        """Several named documents; some answers name the file."""
+        r, n, code = s.r, s.r.randint(2, 6), s.r.random() < .4
+        passages, counts = [], {}
+        for _ in range(n):
+            made = s.passage(size // n, r.choice(s.code) if code and s.code else s.document())
+            if not made: return None
+            p = made[0]
+            head, _, body = p.text.partition("\n")
+            if is_code(p.text): p.path, p.text = head[6:].strip(), body.strip()
+            else: p.path = "/".join(r.sample(WORDS, r.randint(1, 2))).lower() + r.choice([".txt", ".md", ".txt"])
+            p.index()
+            if p.path in [q.path for q in passages]: return None
+            passages.append(p)
+            for w, k in p.count.items(): counts[w] = counts.get(w, 0) + k
+        for p in passages: p.count = counts  # rare in all files together
+
+        def ask():
+            p, k = r.choice(passages), r.random()
+            if k < .2:
+                found = p.ask_quote()
+                w = p.rare(found[1], 1) if found else None
+                return (r.choice([f"Which file mentions {w[0]}?", f"In which file does {w[0]} come up?"]),
+                        f"{p.path}: {found[1]}", ANSWER_KINDS["file"]) if w else None
+            if k < .26:
+                return f"How does {p.path} begin?", f'"{p.sentences[0][:260]}"', ANSWER_KINDS["ends"]
+            if k < .40:
+                found = p.ask_quote()
+                w = p.rare(found[1], 2) if found else None
+                return (f"What does {p.path} say about {' and '.join(w)}?", found[1], ANSWER_KINDS["quote"]) if w else None
+            return s.ask(p)
+
+        return "\n\n".join(f"File: {p.path}\n\n{p.text.strip()}" for p in passages), True, ask
+
+    def conversation(s, room):
+        """[(ids, kind), ...] of at most `room` tokens, or None."""
+        r, encode, special = s.r, s.tokenizer.encode, s.tokenizer.special
+        size = int(CHARACTERS * math.exp(r.uniform(math.log(250), math.log(room * .78))))
         k = r.random()
-        if k < .45 and (qa := p.ask_quote()):
-            w = p.rare(qa[1], 1)
-            if k < .25 and w:
-                pairs.append((f"Which file mentions {w[0]}?", f"{names[passages.index(p)]}: {qa[1]}"))
-            else: pairs.append(qa)
-        elif k < .75 and (qa := p.ask_fact()): pairs.append(qa)
-        elif k < .85: pairs.append((f"How does {names[passages.index(p)]} begin?", f'"{p.sentences[0][:260]}"'))
-        elif qa := p.ask_absent(r.choice(docs)[:20000]): pairs.append(qa)
-    return chat(whole, pairs) if pairs else None
+        made = s.story(size) if s.stories and k < .08 and size < 60000 else s.files(size) if k < .28 else s.one_document(size)
+        if not made: return None
+        text, disturbed, ask = made
 
+        def turn(role): return [special[f"<|im_{role}|>"], *encode(role), special["<|im_middle|>"]]
 
-DOCS = []  # shared with forked workers
+        end = [special["<|im_end|>"]]
+        head = [special["[BOS]"]] + turn("system") + encode(SYSTEM) + end + turn("user")
+        parts = [(head, NOTHING), (encode(text.rstrip() + "\n\n"), NOTHING if disturbed else DOCUMENT)]
+        left = room - len(head) - len(parts[1][0])
+        wanted = r.randint(2, 8 + len(parts[1][0]) // 60)
+        for tries in range(2 * wanted):
+            found = ask()
+            if not found: continue
+            question = (turn("user") if len(parts) > 2 else []) + encode(found[0]) + end + turn("assistant")
+            answer = encode(found[1]) + end
+            left -= len(question) + len(answer)
+            if left < 0: break
+            parts += [(question, NOTHING), (answer, found[2])]
+            wanted -= 1
+            if not wanted: break
+        return parts if len(parts) > 2 else None
 
+    # ---------------------------------------------------------------------------------------------------- rows
+    def row(s, T, text_only):
+        """T + 1 ids and their kinds: conversations, the rest running text."""
+        parts, room, tries = [], T + 1, 0
+        while not text_only and room > min(600, T // 2) and tries < 4:
+            made = s.conversation(room)
+            tries += made is None
+            for ids, kind in made or []:
+                parts.append((ids, kind))
+                room -= len(ids)
+        parts.append((s.text(room), TEXT))
+        ids = np.concatenate([np.array(p, np.uint16) for p, _ in parts])
+        return ids, np.concatenate([np.full(len(p), k, np.uint8) for p, k in parts])
 
-def sample(args):
-    """(seed, most characters) -> a conversation or None."""
-    seed, most = args
-    r = random.Random(seed)
-    size = int(math.exp(r.uniform(math.log(most / 16), math.log(most))))
-    if r.random() < .15: return files_sample(r, DOCS, size)
-    p = Passage(r, cut(r, r.choice(DOCS), size))
-    if r.random() < .5: p.plant(5)
-    if not p.index(): return None
-    pairs = p.questions(r.randint(3, 12), r.choice(DOCS)[:20000])
-    return chat(p.text, pairs) if pairs else None
-
-
-def stories(path, n, most, r):
-    """Human questions (FairytaleQA): a story's sections with some of its own question-answer pairs."""
-    with lzma.open(path, "rt") as f: rows = [json.loads(line) for line in f]
-    out = []
-    for _ in range(n):
-        x = r.choice(rows)
-        pairs = x.get("qa") or x.get("qas") or x.get("questions") or []
-        text = "\n\n".join(x["sections"][k] for k in sorted(x["sections"], key=int))[:most]
-        chosen = []
-        for p in r.sample(pairs, min(len(pairs), r.randint(2, 6))):
-            q, a = p.get("question"), (p.get("answers") or [""])[0]
-            if q and a: chosen.append((q[0].upper() + q[1:], a[0].upper() + a[1:] + ("" if a.endswith(".") else ".")))
-        if chosen: out.append(chat(text, chosen))
-    return out
-
-
-def encode(tokenizer, samples, special):
-    """-> [(ids int16, answer mask uint8)]; special tokens are spliced in as ids, never parsed from text."""
-    split = re.compile("(" + "|".join(map(re.escape, special)) + ")")
-    flat, plan = [], []
-    for s in samples:
-        row = []
-        for text, answer in s:
-            for part in filter(None, split.split(text)):
-                row.append((special.get(part), answer, len(flat)))
-                if part not in special: flat.append(part)
-        plan.append(row)
-    encoded = [e.ids for e in tokenizer.encode_batch_fast(flat)]
-    out = []
-    for row in plan:
-        ids, mask = [], []
-        for known, answer, at in row:
-            part = [known] if known is not None else encoded[at]
-            ids += part
-            mask += [answer] * len(part)
-        out.append((np.array(ids, np.int16), np.array(mask, np.uint8)))
-    return out
-
-
-def pack(samples, stream, T, n_text, seed):
-    """Rows of T + 1 ids: whole conversations, the rest of each row (and n_text whole rows) from the text stream."""
-    rows, masks, cur, curm, at = [], [], [], [], 0
-    rng = np.random.default_rng(seed)
-
-    def text(n):
-        nonlocal at
-        if at + n > len(stream): at = int(rng.integers(0, 1000))
-        at += n
-        return stream[at - n:at]
-
-    def close():
-        nonlocal cur, curm
-        n = T + 1 - sum(map(len, cur))
-        rows.append(np.concatenate(cur + [text(n)]))
-        masks.append(np.concatenate(curm + [np.zeros(n, np.uint8)]))
-        cur, curm = [], []
-
-    for ids, mask in samples:
-        if len(ids) > T + 1: continue
-        if sum(map(len, cur)) + len(ids) > T + 1: close()
-        cur.append(ids)
-        curm.append(mask)
-    if cur: close()
-    for _ in range(n_text):
-        rows.append(text(T + 1))
-        masks.append(np.zeros(T + 1, np.uint8))
-    order = rng.permutation(len(rows))
-    return np.stack(rows)[order], np.stack(masks)[order]
+    def batch(s, T, B, text_share):
+        """-> ids [B, T + 1], kinds [B, T + 1], where: the places in [B * T] whose next token is learned."""
+        rows = [s.row(T, s.r.random() < text_share) for _ in range(B)]
+        ids, kinds = np.stack([a for a, _ in rows]), np.stack([k for _, k in rows])
+        return ids, kinds, np.flatnonzero(WEIGHT[kinds[:, 1:]].ravel()).astype(np.int32)

@@ -84,21 +84,18 @@ def dump(kind, v):
     return struct.pack("<" + SCALARS[kind], v)
 
 
-def write(path, meta, tensors):
-    """tensors: name -> (float32 array in numpy order, keep_f32). Everything else goes to Q8_0."""
+def dump_model(meta, tensors):
+    """tensors: name -> (float32 array in numpy order, keep_f32). Everything else goes to Q8_0. -> the file's bytes"""
     meta = dict(meta)
     meta["general.file_type"] = (4, 7)
     head, info, blobs, offset = b"", b"", [], 0
     for key, (kind, v) in meta.items(): head += dump(STRING, key) + struct.pack("<I", kind) + dump(kind, v)
     for name, (a, keep) in tensors.items():
-        kind, data = (F32, a.astype(np.float32).tobytes()) if keep else (Q8_0, pack_q8_0(a))
+        kind, data = (F32, a.astype(np.float32).tobytes()) if keep or a.shape[-1] % 32 else (Q8_0, pack_q8_0(a))
         ne = a.shape[::-1]
         info += dump(STRING, name) + struct.pack(f"<I{len(ne)}QIQ", len(ne), *ne, kind, offset)
         data += b"\0" * (-len(data) % 32)
         blobs.append(data)
         offset += len(data)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(meta)) + head + info
-    with open(path + ".part", "wb") as f:
-        f.write(head + b"\0" * (-len(head) % 32))
-        for b in blobs: f.write(b)
-    os.replace(path + ".part", path)
+    return head + b"\0" * (-len(head) % 32) + b"".join(blobs)

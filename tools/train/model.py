@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """A small Kimi Linear in PyTorch: KDA and MLA layers, MoE with one shared expert (docs/model.md has the equations).
 
-Needs torch >= 2.9 on an NVIDIA GPU and flash-linear-attention (fla.ops.kda).
+ops.py has what is done fast on a GPU and plainly elsewhere.
 """
 import math
 import numpy as np
 import torch, torch.nn as nn, torch.nn.functional as F, torch.utils.checkpoint
+import ops
 
 
 def config_of(reader):
@@ -26,30 +27,6 @@ def lin(i, o, std=None):
     return layer
 
 
-@torch.compile(dynamic=False)
-def conv_silu(x, w):
-    """x [B, T, C], w [C, 4] (tap 3 is the present token) -> causal depthwise convolution, then SiLU."""
-    T = x.shape[1]
-    p = F.pad(x, (0, 0, 3, 0))
-    return F.silu(p[:, :T] * w[:, 0] + p[:, 1:T + 1] * w[:, 1] + p[:, 2:T + 2] * w[:, 2] + p[:, 3:] * w[:, 3])
-
-
-@torch.compile(dynamic=False)
-def gated_norm(o, z, gain, eps):
-    o = o.float()
-    return (o * torch.rsqrt((o * o).mean(-1, keepdim=True) + eps) * gain * z.float().sigmoid()).to(torch.bfloat16)
-
-
-@torch.compile(dynamic=False)
-def rms_norm(x, gain, eps):
-    f = x.float()
-    return (f * torch.rsqrt((f * f).mean(-1, keepdim=True) + eps) * gain).to(torch.bfloat16)
-
-
-@torch.compile(dynamic=False)
-def silu_mul(a, b): return F.silu(a) * b
-
-
 class KDA(nn.Module):
     def __init__(s, c):
         super().__init__()
@@ -63,17 +40,15 @@ class KDA(nn.Module):
         s.norm = nn.Parameter(torch.ones(D))
         s.o = lin(H * D, E, (H * D) ** -.5 / math.sqrt(2 * c["n_layer"]))
 
-    def forward(s, x):
-        from fla.ops.kda import chunk_kda
-        B, T, _ = x.shape
-        n = s.H * s.D
+    def forward(s, x, B):
+        n, T = s.H * s.D, len(x) // B
         y = F.linear(x, torch.cat([s.q.weight, s.k.weight, s.v.weight, s.f_a.weight, s.g_a.weight, s.beta.weight]))
         qkv, f, g, beta = y.split([3 * n, s.D, s.D, s.H], -1)
-        q, k, v = (t.reshape(B, T, s.H, s.D).contiguous() for t in conv_silu(qkv, s.conv.to(y.dtype)).chunk(3, -1))
-        o, _ = chunk_kda(q=q, k=k, v=v, g=s.f_b(f).view(B, T, s.H, s.D), beta=beta.float().sigmoid().to(x.dtype),
-                         A_log=s.A_log.float(), dt_bias=s.dt.float(), use_qk_l2norm_in_kernel=True,
-                         use_gate_in_kernel=True)
-        return s.o(gated_norm(o, s.g_b(g).view(B, T, s.H, s.D), s.norm, s.eps).reshape(B, T, n))
+        qkv = ops.conv_silu(qkv.view(B, T, 3 * n), s.conv.to(y.dtype))
+        q, k, v = (t.reshape(B, T, s.H, s.D) for t in qkv.chunk(3, -1))
+        o = ops.kda(q, k, v, s.f_b(f).view(B, T, s.H, s.D), beta.float().sigmoid().view(B, T, s.H), s.A_log.float(),
+                    s.dt.float())
+        return s.o(ops.gated_norm(o.reshape(-1, s.D), s.g_b(g).view(-1, s.D), s.norm, s.eps).view(-1, n))
 
 
 class MLA(nn.Module):
@@ -85,14 +60,13 @@ class MLA(nn.Module):
         s.kv_norm = nn.Parameter(torch.ones(s.R))
         s.o = lin(s.H * s.V, E, (s.H * s.V) ** -.5 / math.sqrt(2 * c["n_layer"]))
 
-    def forward(s, x):
-        B, T, _ = x.shape
-        q = s.q(x).view(B, T, s.H, -1).transpose(1, 2)
+    def forward(s, x, B):
+        heads = lambda a: a.view(B, len(x) // B, s.H, -1).transpose(1, 2)
+        q = heads(s.q(x))
         c, pe = s.kv_a(x).split([s.R, s.P], -1)
-        k, v = s.kv_b(rms_norm(c, s.kv_norm, s.eps)).view(B, T, s.H, -1).transpose(1, 2).split([s.N, s.V], -1)
-        k = torch.cat([k, pe[:, None].expand(-1, s.H, -1, -1)], -1)
-        o = F.scaled_dot_product_attention(q, k, F.pad(v, (0, s.N + s.P - s.V)), is_causal=True)[..., :s.V]
-        return s.o(o.transpose(1, 2).reshape(B, T, -1))
+        k, v = heads(s.kv_b(ops.rms_norm(c, s.kv_norm, s.eps))).split([s.N, s.V], -1)
+        k = torch.cat([k, pe.view(B, 1, -1, s.P).expand(-1, s.H, -1, -1)], -1)
+        return s.o(ops.attention(q, k, v).transpose(1, 2).reshape(len(x), -1))
 
 
 class FFN(nn.Module):
@@ -100,7 +74,7 @@ class FFN(nn.Module):
         super().__init__()
         s.gate, s.up, s.down = lin(E, f), lin(E, f), lin(f, E, f ** -.5 / math.sqrt(2 * c["n_layer"]))
 
-    def forward(s, x): return s.down(silu_mul(s.gate(x), s.up(x)))
+    def forward(s, x): return s.down(ops.silu_mul(s.gate(x), s.up(x)))
 
 
 class MoE(nn.Module):
@@ -115,24 +89,14 @@ class MoE(nn.Module):
         s.down = nn.Parameter(torch.randn(N, f, E) * f ** -.5 / math.sqrt(2 * c["n_layer"]))
         s.shared = FFN(E, f * c["n_shared"], c)
 
-    def forward(s, x3):
-        x = x3.reshape(-1, x3.shape[-1])
+    def forward(s, x):
         p = F.linear(x.float(), s.router.weight.float()).sigmoid()
         chosen = (p + s.bias).topk(s.k, -1).indices
         w = p.gather(-1, chosen)
         w = w / w.sum(-1, keepdim=True).clamp(min=6.103515625e-5) * s.scale
-        flat = chosen.flatten()
-        order = flat.argsort(stable=True)
-        n = torch.zeros(s.N, device=x.device, dtype=torch.int32)
-        n.scatter_add_(0, flat, torch.ones_like(flat, dtype=torch.int32))  # bincount would wait for the device
-        s.load += n
-        ends = n.cumsum(0).to(torch.int32)
-        bf = torch.bfloat16
-        xs = x.to(bf).index_select(0, order // s.k)
-        h = silu_mul(torch._grouped_mm(xs, s.gate.to(bf), offs=ends), torch._grouped_mm(xs, s.up.to(bf), offs=ends))
-        y = torch._grouped_mm(h, s.down.to(bf), offs=ends).index_select(0, order.argsort())
-        y = (y.view(-1, s.k, x.shape[-1]) * w[..., None].to(bf)).sum(1)
-        return (y + s.shared(x)).view_as(x3)
+        y, count = ops.experts(x, chosen, s.gate, s.up, s.down)
+        s.load += count
+        return ops.combine(y, w, s.shared(x))
 
     @torch.no_grad()
     def balance(s, rate):
@@ -148,9 +112,10 @@ class Block(nn.Module):
         s.mix = MLA(c) if c["mla"][i] else KDA(c)
         s.ffn = FFN(c["n_embd"], c["n_ff"], c) if i < c["dense"] else MoE(c)
 
-    def forward(s, x):
-        x = x + s.mix(rms_norm(x, s.n1, s.eps))
-        return x + s.ffn(rms_norm(x, s.n2, s.eps))
+    def forward(s, x, B):
+        """x [B * T, E]"""
+        x, h = ops.add_norm(x, s.mix(ops.rms_norm(x, s.n1, s.eps), B), s.n2, s.eps)
+        return x + s.ffn(h)
 
 
 class LM(nn.Module):
@@ -161,9 +126,10 @@ class LM(nn.Module):
         s.norm, s.head = nn.Parameter(torch.ones(c["n_embd"])), lin(c["n_embd"], c["n_vocab"], .02)
 
     def hidden(s, ids):
-        x = s.emb(ids).to(torch.bfloat16)
-        for b in s.blocks: x = b(x)
-        return rms_norm(x, s.norm, s.c["eps"])
+        """ids [B, T] -> [B * T, E], normed."""
+        x = s.emb(ids.flatten()).to(ops.KIND)
+        for b in s.blocks: x = b(x, len(ids))
+        return ops.rms_norm(x, s.norm, s.c["eps"])
 
 
 def loss(h, head, target, weight):
@@ -222,8 +188,7 @@ def from_gguf(reader):
         else:
             state[b + "conv"] = np.concatenate([reader.tensor(p + f"ssm_conv1d_{x}.weight").reshape(-1, 4) for x in "qkv"])
     m = LM(c)
-    m.load_state_dict({k: torch.from_numpy(np.ascontiguousarray(v)).float().reshape(m.state_dict()[k].shape)
-                       for k, v in state.items()})
+    m.load_state_dict({k: torch.tensor(v).float().reshape(m.state_dict()[k].shape) for k, v in state.items()})
     return m
 
 
@@ -243,3 +208,31 @@ def to_tensors(m):
             for x, a in zip("qkv", np.split(w[b + "conv"], 3)):
                 out[p + f"ssm_conv1d_{x}.weight"] = (a.reshape(1, -1, 1, 4), True)
     return out
+
+
+class Rounding:
+    """The weights rounded as a quantised GGUF has them, for a while: `with rounding:` forward and backward see the
+    rounded ones, the optimiser then moves the exact ones (straight-through)."""
+
+    def __init__(s, m, reader):
+        c, parameters = m.c, dict(m.named_parameters())
+        H, N, V, R = c["n_head"], c["nope"], c["vdim"], c["kv_lora"]
+        views = []
+        for gguf_name, name, *_, kept in names(c):
+            if not kept:
+                p = parameters[name].data
+                views.append((gguf_name, p.transpose(1, 2) if "_exps" in gguf_name else p))
+        for i in (i for i in range(c["n_layer"]) if c["mla"][i]):
+            kv = parameters[f"blocks.{i}.mix.kv_b.weight"].data.view(H, N + V, R)
+            views += [(f"blk.{i}.attn_k_b.weight", kv[:, :N].transpose(1, 2)), (f"blk.{i}.attn_v_b.weight", kv[:, N:])]
+        kinds = [reader.info[name][1] for name, _ in views]
+        s.views = [(v, k) for (_, v), k in zip(views, kinds) if k not in (0, 1, 30)]
+        s.kept = [torch.empty_like(v) for v, _ in s.views]
+
+    def __enter__(s):
+        for (v, kind), kept in zip(s.views, s.kept):
+            kept.copy_(v)
+            v.copy_(ops.round_like(v, kind))
+
+    def __exit__(s, *_):
+        for (v, _), kept in zip(s.views, s.kept): v.copy_(kept)

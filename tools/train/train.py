@@ -2,42 +2,28 @@
 # SPDX-License-Identifier: MIT
 """Trains the built-in model on, in a stretch of minutes. Each stretch starts from the last one's GGUF.
 
-    train.py --init MODEL.gguf --corpus TEXT.txt.xz ... --held TEXT.txt.xz [--stories FAIRYTALEQA.jsonl.xz] --out DIR --seconds 480
-Needs one NVIDIA GPU, torch >= 2.9, tokenizers and flash-linear-attention. Writes DIR/model.gguf (Q8_0: the checkpoint
-and what `lectern quantize` starts from), DIR/model.gguf.00 ... (pieces of 15 MiB, to carry) and appends to DIR/log.txt.
+    train.py --init MODEL.gguf --corpus TEXT.txt.xz ... --held TEXT.txt.xz [--stories FAIRYTALEQA.jsonl.xz] \\
+        [--like SHIPPED.gguf] --out DIR --seconds 480
+Writes DIR/model.gguf.00 ... (a Q8_0 model in pieces of 15 MiB, to carry and to `cat` together) whenever the model is
+the best so far on the held-out text, and appends to DIR/log.txt.
 """
-import argparse, math, os, random, sys, time
-from multiprocessing import Pool
+import argparse, math, multiprocessing, os, queue, random, sys, time
 import numpy as np
 import torch
-from triton.runtime.autotuner import Autotuner
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-import data, gguf, model
+import data, gguf, model, ops
+from tokenizer import Tokenizer
 
-torch._dynamo.config.recompile_limit = 64
 PIECE = 15 << 20
-LETTERS = r"\p{Lm}\p{Lo}\p{M}"
-TAIL = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-PATTERN = "|".join([  # Moonshot's kimi-k2 splitter
-    r"[\p{Han}]+",
-    rf"[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}{LETTERS}&&[^\p{{Han}}]]*[\p{{Ll}}{LETTERS}&&[^\p{{Han}}]]+{TAIL}",
-    rf"[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}{LETTERS}&&[^\p{{Han}}]]+[\p{{Ll}}{LETTERS}&&[^\p{{Han}}]]*{TAIL}",
-    r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"])
-# (share of the time, row length, rows a step, most characters of a document)
-STAGES = [(.50, 4096, 16, 13000), (.32, 16384, 4, 54000), (.18, 32768, 2, 110000)]
-
-
-def tokenizer_of(reader):
-    tokens, kinds = reader.get("tokenizer.ggml.tokens"), reader.get("tokenizer.ggml.token_type")
-    merges = [tuple(m.split(" ")) for m in reader.get("tokenizer.ggml.merges")]
-    t = Tokenizer(models.BPE(vocab={s: i for i, s in enumerate(tokens) if kinds[i] == 1}, merges=merges))
-    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PATTERN), "isolated"),
-                                               pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    return t, {s: i for i, s in enumerate(tokens) if kinds[i] == 3}
+ROWS = (4096, 16384, 32768)  # lengths
+TEXT_SHARE = .25             # of the rows are running text alone
+# (until this share of the time, share of the batches that each row length has)
+PHASES = [(.62, (.85, .15, 0)), (1, (.35, .35, .30))]
+WARM_STEPS, LAST_RATE = 60, .03
 
 
 def tune_little():
     """Two launch configurations a Triton kernel: trying all of flash-linear-attention's outlasts a short stretch."""
+    from triton.runtime.autotuner import Autotuner
     full = Autotuner.__init__
 
     def lean(self, fn, arg_names, configs, *args, **kw):
@@ -47,6 +33,7 @@ def tune_little():
         full(self, fn, arg_names, usual[:1] + ([small] if small is not usual[0] else []), *args, **kw)
 
     Autotuner.__init__ = lean
+    torch._dynamo.config.recompile_limit = 64
 
 
 class Muon:
@@ -58,16 +45,15 @@ class Muon:
         s.buffers = {p: torch.zeros_like(p) for p in params}
 
     @staticmethod
-    @torch.compile
     def orthogonal(g):
-        x = g.bfloat16()
+        x = g.to(ops.KIND)
         x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-        tall = x.size(-2) > x.size(-1)
-        if tall: x = x.mT
+        tall = x.shape[-2] > x.shape[-1]
+        if tall: x = x.transpose(-1, -2)
         for _ in range(5):
-            a = x @ x.mT
-            x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-        return x.mT if tall else x
+            a = x @ x.transpose(-1, -2)
+            x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+        return x.transpose(-1, -2) if tall else x
 
     @torch.no_grad()
     def step(s, factor):
@@ -83,62 +69,210 @@ class Muon:
                 p.mul_(1 - lr * s.decay).add_(x.reshape(p.shape).to(p.dtype), alpha=-lr)
 
 
-def make_rows(pool, a, tokenizer, special, stream, stage, n, seed, stories):
-    """n conversations of a stage over data.DOCS (the pool's processes were forked with it), packed into rows."""
-    _, T, _, most = STAGES[stage]
-    jobs = ((seed * 10**8 + stage * 10**7 + i, most) for i in range(n))
-    made = [x for x in pool.imap_unordered(data.sample, jobs, chunksize=32) if x]
-    if stories: made += data.stories(stories, n // 12, most, random.Random(seed))
-    random.Random(seed).shuffle(made)
-    rows = data.pack(data.encode(tokenizer, made, special), stream, T, n * (most // 11) // 4 // T, seed + stage)
-    return [torch.from_numpy(x) for x in rows]
+class Optimiser:
+    """Muon for the matrices, AdamW for the rest."""
+
+    def __init__(s, m, lr):
+        mats = [p for n, p in m.blocks.named_parameters()
+                if p.ndim >= 2 and not any(x in n for x in ("conv", "router", ".beta"))]
+        known = {id(p) for p in mats}
+        rest = [p for p in m.parameters() if id(p) not in known]
+        s.m, s.lr, s.muon = m, lr, Muon(mats, lr)
+        s.adam = torch.optim.AdamW([{"params": [p for p in rest if p.ndim >= 2], "weight_decay": .01},
+                                    {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0}],
+                                   lr=lr, betas=(.9, .95), **({"fused": True} if ops.FAST else {}))
+
+    def step(s, factor):
+        torch.nn.utils.clip_grad_norm_(s.m.parameters(), 1.0)
+        for g in s.adam.param_groups: g["lr"] = s.lr * factor
+        s.adam.step()
+        s.adam.zero_grad(set_to_none=True)
+        s.muon.step(factor)
+        for b in s.m.blocks:
+            if isinstance(b.ffn, model.MoE): b.ffn.balance(5e-4 * factor)
 
 
-def text_stream(docs, tokenizer, special, seed):
-    parts = []
-    for i in range(0, len(docs), 1000):
-        parts += [np.array([special["[BOS]"]] + e.ids, np.int16) for e in tokenizer.encode_batch_fast(docs[i:i + 1000])]
-    random.Random(seed).shuffle(parts)
-    return np.concatenate(parts)
+# ---------------------------------------------------------------------------------------------------------- batches
+class Batches:
+    """Worker processes that make batches while the GPU trains on others; what length, by the phase."""
+
+    def __init__(s, a, tokenizer, docs, stories):
+        fork = multiprocessing.get_context("fork")  # the text is shared
+        s.queue, s.phase = fork.Queue(4 * a.workers), fork.Value("i", 0)
+        s.workers = [fork.Process(target=s.work, args=(a, tokenizer, docs, stories, i), daemon=True)
+                     for i in range(a.workers)]
+        for w in s.workers: w.start()
+
+    def work(s, a, tokenizer, docs, stories, i):
+        maker = data.Maker(tokenizer, docs, stories, a.seed * 1000 + i, i, a.workers)
+        while True:
+            T = a.rows[maker.r.choices(range(len(a.rows)), PHASES[s.phase.value][1][:len(a.rows)])[0]]
+            s.queue.put(maker.batch(T, max(1, a.batch // T), TEXT_SHARE))
+
+    def get(s):
+        while True:
+            try: return s.queue.get(timeout=60)
+            except queue.Empty:
+                if not all(w.is_alive() for w in s.workers): raise RuntimeError("a worker that makes batches died")
+
+    def stop(s):
+        for w in s.workers: w.terminate()
 
 
-def build_rows(a, tokenizer, special, log):
-    """Rows of each stage to train on, enough for the time at the expected speed, and rows of unseen documents."""
-    out = []
-    for paths, held in ((a.corpus, False), (a.held, True)):
-        docs = data.read_documents(paths)
-        random.Random(a.seed).shuffle(docs)
-        stream = text_stream(docs, tokenizer, special, a.seed)
-        data.DOCS[:] = [d for d in docs if len(d) > 3000]
-        log("held out:" if held else "to train on:", len(docs), "documents,", len(stream), "tokens of text")
-        with Pool(os.cpu_count()) as pool:
-            sets = []
-            for stage, (share, T, B, most) in enumerate(STAGES):
-                n = 3 * B * T // (most // 11) if held else \
-                    max(64, int(a.seconds * share * a.speed) * 4 // 5 // (most // 11))
-                rows = make_rows(pool, a, tokenizer, special, stream, stage, n, a.seed + held, not held and a.stories)
-                if held: rows = [r[:B] for r in rows]
-                log(f"  stage {stage}: rows {tuple(rows[0].shape)}, {rows[1].float().mean():.1%} answer tokens")
-                sets.append(rows)
-        out.append(sets)
-    return out
+def to_device(batch, device):
+    ids, kinds, where = batch
+    put = lambda x: torch.from_numpy(x.astype(np.int64)).to(device, non_blocking=True)
+    return put(ids), put(kinds), put(where)
+
+
+class Run:
+    def __init__(s, m, device):
+        s.m, s.device = m, device
+        s.weight = torch.from_numpy(data.WEIGHT).to(device)
+
+    def hidden(s, batch):
+        """-> hidden rows, targets and kinds of the places that are learned."""
+        ids, kinds, where = batch
+        with ops.mixed(): h = s.m.hidden(ids[:, :-1])
+        return h.index_select(0, where), ids[:, 1:].flatten()[where], kinds[:, 1:].flatten()[where]
+
+    def loss(s, batch):
+        h, t, k = s.hidden(batch)
+        return model.loss(h, s.m.head.weight, t, s.weight[k])
+
+    def measure(s, batches):
+        """Sums over batches: {kind: [tokens, loss]} and {kind: [answers, answers right to the last token]}; teacher
+        forcing and greedy answering agree on what is right to the last token."""
+        losses, answers = {}, {}
+        for batch in batches:
+            with ops.unlearned(): h, t, k = s.hidden(batch)
+            h = h.detach()
+            lg = [torch.nn.functional.linear(x, s.m.head.weight.detach().to(h.dtype)).float() for x in h.split(16384)]
+            c = torch.cat([torch.nn.functional.cross_entropy(x, y, reduction="none") for x, y in zip(lg, t.split(16384))])
+            right = torch.cat([x.argmax(-1) for x in lg]) == t
+            c, right, k, where = (x.cpu().numpy() for x in (c, right, k, batch[2]))
+            for kind in np.unique(k).tolist():
+                one = losses.setdefault(kind, [0, 0.0])
+                one[0] += int((k == kind).sum())
+                one[1] += float(c[k == kind].sum())
+            starts = np.flatnonzero(np.diff(where, prepend=-2) != 1)
+            for right1, k1 in zip(np.split(right, starts[1:]), np.split(k, starts[1:])):
+                if k1[0] < data.ANSWERS: continue
+                one = answers.setdefault(int(k1[0]), [0, 0])
+                one[0] += 1
+                one[1] += bool(right1[k1 == k1[0]].all())
+        return losses, answers
+
+
+def report(losses, answers):
+    """-> (one line, score: less is better)."""
+    per = lambda kinds: sum(losses[k][1] for k in kinds) / max(1, sum(losses[k][0] for k in kinds))
+    text, answer = per([k for k in losses if k < data.ANSWERS]), per([k for k in losses if k >= data.ANSWERS])
+    name = {i: k for k, i in data.ANSWER_KINDS.items()}
+    exact = " ".join(f"{name[k]} {v[1]}/{v[0]}" for k, v in sorted(answers.items()))
+    return f"text {text:.3f} answers {answer:.4f} exact: {exact}", text + 4 * answer
+
+
+class Judge:
+    """Measures on held-out documents, and keeps the model that did best."""
+
+    def __init__(s, a, run, maker, reader, rounding, log):
+        s.run, s.reader, s.rounding, s.log, s.out, s.best = run, reader, rounding, log, a.out, float("inf")
+        maker.disturbed = 0
+        s.held = [[to_device(maker.batch(T, max(1, a.batch // T), .15), run.device) for _ in range(a.held_batches)]
+                  for T in a.rows]
+
+    def look(s, when, exact_too=False):
+        lines, score = [], 0
+        for mode in ([False] if exact_too or not s.rounding else []) + ([True] if s.rounding else []):
+            if mode: s.rounding.__enter__()
+            lines, score = zip(*[report(*s.run.measure(b)) for b in s.held])
+            if mode: s.rounding.__exit__()
+            for b, line in zip(s.held, lines):
+                s.log(f"held {when} rows of {b[0][0].shape[1] - 1}{', rounded' if mode else ''}: {line}")
+        if sum(score) < s.best:
+            s.best = sum(score)
+            if when != "first": s.save()
+
+    def save(s):
+        path = f"{s.out}/model.gguf"
+        raw = gguf.dump_model(s.reader.meta, model.to_tensors(s.run.m))
+        for i in range(0, len(raw), PIECE):
+            with open(f"{path}.{i // PIECE:02d}", "wb") as f: f.write(raw[i:i + PIECE])
+        s.log(f"kept: {len(raw)} bytes, score {s.best:.4f}")
+
+
+# ------------------------------------------------------------------------------------------------------------- loop
+def profiled(f):
+    with torch.profiler.profile() as p:
+        f()
+        torch.cuda.synchronize()
+    return "\n" + p.key_averages().table(sort_by="cuda_time_total", row_limit=25, max_name_column_width=60)
+
+
+def train(a, run, batches, judge, log):
+    m, optimiser = run.m, Optimiser(run.m, a.lr)
+    step = seen = phase = 0
+    begin = looked = time.time()
+    while True:
+        f = step / a.steps if a.steps else (time.time() - begin) / a.seconds
+        if f >= 1: break
+        while f >= PHASES[phase][0]: phase += 1
+        batches.phase.value = phase
+        rate = min(1, (step + 1) / WARM_STEPS) * (LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * f)) / 2)
+        batch = to_device(batches.get(), run.device)
+        rounds = judge.rounding and f >= a.round_from
+
+        def one():
+            if rounds: judge.rounding.__enter__()
+            total = run.loss(batch)
+            total.backward()
+            if rounds: judge.rounding.__exit__()
+            optimiser.step(rate)
+            return total
+
+        if a.profile and step == 30: log(profiled(one))
+        else: total = one()
+        step += 1
+        seen += batch[0].numel()
+        if step in (1, 5, 20) or step % a.log_every == 0:
+            now = time.time()
+            log(f"step {step} loss {total.item():.3f} rate {rate:.3f} rows {tuple(batch[0].shape)}"
+                f"{' rounded' if rounds else ''} tok/s {seen / (now - begin):.0f} seen {seen / 1e6:.1f}M "
+                f"waiting {batches.queue.qsize()}")
+        if time.time() - looked > a.look_every:
+            judge.look(f"at {f:.2f}")
+            looked = time.time()
+    judge.look("last", exact_too=True)
+
+
+def options():
+    ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    ap.add_argument("--init", required=True, help="GGUF of F32, F16 or Q8_0 tensors")
+    ap.add_argument("--corpus", nargs="+", required=True)
+    ap.add_argument("--held", nargs="+", required=True, help="text that is only measured on")
+    ap.add_argument("--stories", help="FairytaleQA, for training")
+    ap.add_argument("--like", help="a quantised GGUF of the same shape: the last part of the stretch rounds weights so")
+    ap.add_argument("--round-from", type=float, default=.65, help="share of the time after which it does")
+    ap.add_argument("--out", required=True)
+    ap.add_argument("--seconds", type=float, default=480, help="from the first step on")
+    ap.add_argument("--steps", type=int, default=0, help="so many steps, whatever the time")
+    ap.add_argument("--batch", type=int, default=65536, help="tokens a step")
+    ap.add_argument("--rows", type=int, nargs="+", default=list(ROWS), help="row lengths")
+    ap.add_argument("--held-batches", type=int, default=2, help="of each row length")
+    ap.add_argument("--look-every", type=float, default=80, help="seconds between looks at the held-out text")
+    ap.add_argument("--log-every", type=int, default=100, help="steps")
+    ap.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
+    ap.add_argument("--lr", type=float, default=8e-4)
+    ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--profile", action="store_true", help="print the kernels that cost most in one step")
+    return ap.parse_args()
 
 
 def main():
-    ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ap.add_argument("--init", required=True)
-    ap.add_argument("--corpus", nargs="+", required=True)
-    ap.add_argument("--held", nargs="+", required=True, help="text that is only measured on")
-    ap.add_argument("--stories")
-    ap.add_argument("--out", required=True)
-    ap.add_argument("--seconds", type=float, default=480)
-    ap.add_argument("--speed", type=float, default=450e3, help="expected tokens/s, to make enough data")
-    ap.add_argument("--lr", type=float, default=1.5e-3)
-    ap.add_argument("--seed", type=int, default=1)
-    ap.add_argument("--profile", action="store_true", help="print the kernels that cost most in one step")
-    a = ap.parse_args()
+    a = options()
     os.makedirs(a.out, exist_ok=True)
-    tune_little()
+    if ops.FAST: tune_little()
     start, logfile = time.time(), open(f"{a.out}/log.txt", "a")
 
     def log(*x):
@@ -149,80 +283,20 @@ def main():
     log("train", " ".join(sys.argv[1:]))
     random.seed(a.seed), np.random.seed(a.seed), torch.manual_seed(a.seed)
     reader = gguf.Reader(a.init)
-    tokenizer, special = tokenizer_of(reader)
-    stages, held = build_rows(a, tokenizer, special, log)
-    held = [(x.cuda().long(), k.cuda()) for x, k in held]
-    m = model.from_gguf(reader).cuda()
-    log("parameters", sum(p.numel() for p in m.parameters()) / 1e6, "M")
-
-    mats = [p for n, p in m.blocks.named_parameters()
-            if p.ndim >= 2 and not any(x in n for x in ("conv", "router", ".beta"))]
-    known = {id(p) for p in mats}
-    rest = [p for p in m.parameters() if id(p) not in known]
-    muon = Muon(mats, a.lr)
-    adam = torch.optim.AdamW([{"params": [p for p in rest if p.ndim >= 2], "weight_decay": .01},
-                              {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0}],
-                             lr=a.lr, betas=(.9, .95), fused=True)
-
-    def forward(x, mask):
-        with torch.autocast("cuda", torch.bfloat16): h = m.hidden(x[:, :-1]).flatten(0, 1)
-        return h, x[:, 1:].flatten(), mask[:, 1:].flatten()
-
-    @torch.no_grad()
-    def evaluate(stage):
-        h, t, k = forward(*held[stage])
-        k = k.bool()
-        lg = torch.nn.functional.linear(h[k], m.head.weight.to(h.dtype)).float()
-        lm = model.loss(h, m.head.weight, t, (~k).float()).item()
-        c = torch.nn.functional.cross_entropy(lg, t[k]).item()
-        return f"text {lm:.3f} answers {c:.3f} right {(lg.argmax(-1) == t[k]).float().mean().item():.3f}"
-
-    step, seen, t1 = 0, 0, time.time()
-    at = [0] * len(STAGES)
-    bounds = np.cumsum([s[0] for s in STAGES])
-    last_stage = -1
-    while True:
-        f = (time.time() - t1) / a.seconds
-        if f >= 1: break
-        stage = int(np.searchsorted(bounds, f, side="right").clip(max=len(STAGES) - 1))
-        if stage != last_stage:
-            log(f"stage {stage} begins:", evaluate(stage))
-            last_stage = stage
-        X, M = stages[stage]
-        B = STAGES[stage][2]
-        i = at[stage]
-        at[stage] = (i + B) % max(1, len(X) - B)
-        x, mask = X[i:i + B].cuda(non_blocking=True).long(), M[i:i + B].cuda(non_blocking=True)
-        if a.profile and step == 30: prof = torch.profiler.profile(); prof.__enter__()
-        h, t, k = forward(x, mask)
-        total = model.loss(h, m.head.weight, t, 1 + 5.0 * k.float())
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(m.parameters(), 1.0)
-        lr = min(1, (step + 1) / 50) * min(1, (1 - f) / .6)
-        for g in adam.param_groups: g["lr"] = a.lr * lr
-        adam.step()
-        adam.zero_grad(set_to_none=True)
-        muon.step(lr)
-        for b in m.blocks:
-            if isinstance(b.ffn, model.MoE): b.ffn.balance(5e-4 * lr)
-        if a.profile and step == 30:
-            torch.cuda.synchronize()
-            prof.__exit__(None, None, None)
-            log("\n" + prof.key_averages().table(sort_by="cuda_time_total", row_limit=25, max_name_column_width=60))
-        step += 1
-        if step == 2:  # kernels are compiled now
-            torch.cuda.synchronize()
-            t1, seen = time.time(), -x.numel()
-        seen += x.numel()
-        if step in (1, 5, 20) or step % 100 == 0:
-            log(f"step {step} loss {total.item():.3f} lr {lr:.2f} tok/s {seen / (time.time() - t1):.0f} "
-                f"seen {seen / 1e6:.0f}M mem {torch.cuda.max_memory_allocated() / 1e9:.0f}GB")
-    for i in range(len(STAGES)): log(f"final {step} {seen} stage {i}:", evaluate(i))
-    path = f"{a.out}/model.gguf"
-    gguf.write(path, reader.meta, model.to_tensors(m))
-    raw = open(path, "rb").read()
-    for i in range(0, len(raw), PIECE): open(f"{path}.{i // PIECE:02d}", "wb").write(raw[i:i + PIECE])
-    log("saved", len(raw), "bytes")
+    tokenizer = Tokenizer(reader)
+    docs, held = data.read_documents(a.corpus), data.read_documents(a.held)
+    log(f"to train on: {len(docs)} documents, {sum(map(len, docs)) / 1e6:.1f} M characters; held out: {len(held)}")
+    batches = Batches(a, tokenizer, docs, data.read_stories(a.stories) if a.stories else [])
+    device = torch.device("cuda" if ops.FAST else "cpu")
+    m = model.from_gguf(reader).to(device)
+    log(f"parameters {sum(p.numel() for p in m.parameters()) / 1e6:.1f} M on {device}")
+    run = Run(m, device)
+    rounding = model.Rounding(m, gguf.Reader(a.like)) if a.like else None
+    judge = Judge(a, run, data.Maker(tokenizer, held, [], a.seed), reader, rounding, log)
+    judge.look("first", exact_too=True)
+    train(a, run, batches, judge, log)
+    batches.stop()
+    if ops.FAST: log(f"memory {torch.cuda.max_memory_allocated() / 1e9:.0f} GB")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""A stretch of a document and the questions about it whose answers a program can check.
+
+Used to make training data (data.py) and, with other seeds, other texts and other names, what is measured
+(tools/measure). Every question is a random choice of the given generator, so a seed gives the same questions again.
+"""
+import re
+
+NAMES = """Ada Boris Clara Dmitri Elena Farid Greta Hugo Ingrid Jonas Kavya Lukas Mira Nadia Oskar Priya Quentin Rosa
+Stefan Tamar Ursula Viktor Wanda Xavier Yusuf Zofia Amara Bruno Celia Davor Esther Felix Gita Hana Ivan Jun Kofi Leila
+Mateo Noor Olga Pavel Rana Sofia Tomas Uma Vera Willem Yara Zeno""".split()
+THINGS = """secret number|favourite colour|locker code|lucky word|home town|ship name|train number|password|room number|
+horse's name|birthday month|account number|garden gate code|meeting place|library card number|parcel number|nickname|
+seat number|bicycle colour|key phrase|hotel|phone extension""".replace("\n", "").split("|")
+WORDS = """amber cobalt crimson violet copper falcon harbor meadow orchid pepper quartz raven saffron timber walnut willow
+zephyr lantern marble thistle Lisbon Oslo Cairo Quito Perth Turin Kyoto Dakar Havana Riga juniper basalt heron cedar
+indigo topaz Bergen Malaga Tunis Leeds""".split()
+# Never trained on: for measuring.
+HELD_NAMES = """Anton Birgit Caspar Delia Emeka Frida Gustav Hester Ilse Jasper Kerstin Lorenz Magda Nils Ottilie Piotr
+Renata Soren Thea Ulrich Vasco Wilma Ximena Yorick Zelda""".split()
+HELD_THINGS = """safe combination|favourite flower|mailbox number|rescue word|winter address|boat name|flight number|
+cabin number|dog's name|membership number""".replace("\n", "").split("|")
+HELD_WORDS = """ochre jasmine granite pelican bramble sextant Tromso Cadiz Nairobi Hobart lacquer turbine magnolia badger
+compass Ghent Lima Salem velvet tundra""".split()
+
+SENTENCE = re.compile(r"(?<=[.!?;])[\"”’')]*\s+|\n\s*\n")
+CHAPTER = re.compile(r"^(CHAPTER|Chapter) ([IVXLC]+|\d+)\b[^\n]*\n+", re.M)
+PYTHON = re.compile(r'^[ ]*(?:async )?def (\w+)\([^\n]*\n\s+(?:r|)"""\s*([A-Z][^\n"]{15,120})', re.M)
+COMMENT = r"(?:/\*\*?\s*(?:\n\s*\*\s*)?|//+!?\s*|#\s+)([A-Za-z][^\n*]{15,160})\n(?:[ \t]*(?:\*|//|#)[^\n]*\n)*?"
+OTHER = re.compile(r"^[ \t]*" + COMMENT + r"[ \t]*((?:[\w*&:<>]+[ \t]+)*\*?(\w+)\([^;\n]*\)[^;\n]*\{)[ \t]*$", re.M)
+NOT_FUNCTIONS = {"if", "for", "while", "switch", "catch", "return", "else"}
+
+
+def is_code(text): return bool(re.match(r"File: \S+\.(?:py|js|mjs|go|c|h|rs|ts|java|cc|cpp)\b", text))
+
+
+def functions(text):
+    """[(name, line of its signature, its description)] of code; names and descriptions that come twice are left out."""
+    found = []
+    for m in PYTHON.finditer(text):
+        found.append((m[1], text[m.start():text.index("\n", m.start())].strip(), m[2]))
+    for m in OTHER.finditer(text):
+        if m[3] not in NOT_FUNCTIONS: found.append((m[3], m[2].strip(), m[1]))
+    out = []
+    for name, line, about in found:
+        about = about.strip().rstrip(".").removeprefix(name + " ")  # Go's comments begin with the name
+        if text.count(line) == 1 and len(line) <= 160 and about.count(" ") >= 2: out.append((name, line, about))
+    names = [f[0] for f in out]
+    return [f for f in out if names.count(f[0]) == 1]
+
+
+def cut(r, doc, size):
+    """About `size` characters of a document, from a word's beginning."""
+    at = r.randrange(0, max(1, len(doc) - size))
+    if at: at = doc.find(" ", at) + 1
+    return doc[at:at + size].strip()
+
+
+class Passage:
+    """`facts` are planted ones; index() must be called when the text is final."""
+
+    def __init__(s, r, text, names=NAMES, things=THINGS, words=WORDS):
+        s.r, s.text, s.facts, s.path = r, text, [], None
+        s.names, s.things, s.words = names, things, words
+
+    def value(s, thing):
+        numeric = any(w in thing for w in ("number", "code", "extension", "combination"))
+        return str(s.r.randint(100, 99999)) if numeric else s.r.choice(s.words)
+
+    def plant(s, most):
+        parts = s.text.split(". ")
+        for _ in range(s.r.randint(1, most)):
+            who, thing = s.r.choice(s.names), s.r.choice(s.things)
+            if any(f[:2] == (who, thing) for f in s.facts): continue
+            s.facts.append((who, thing, s.value(thing)))
+            form = "The {1} of {0} is {2}" if s.r.random() < .7 else "{0}'s {1} is {2}"
+            parts.insert(s.r.randrange(len(parts) + 1), form.format(*s.facts[-1]))
+        s.text = ". ".join(parts)
+
+    def index(s):
+        """-> whether there is enough to ask about."""
+        s.sentences = [x.strip() for x in SENTENCE.split(s.text)]  # verbatim, with the line breaks inside
+        s.good = [i for i, x in enumerate(s.sentences) if 30 <= len(x) <= 260 and x[:1].isalpha()]
+        s.count = {}
+        for w in re.findall(r"[a-z]{4,}", s.text.lower()): s.count[w] = s.count.get(w, 0) + 1
+        s.functions = functions(s.text) if s.path or is_code(s.text) else []
+        return len(s.good) >= 4 or bool(s.functions)
+
+    def rare(s, sentence, most):
+        ws = [w for w in re.findall(r"[A-Za-z]{4,}", sentence) if s.count.get(w.lower(), 0) == 1]
+        ws = list(dict.fromkeys(ws))
+        return s.r.sample(ws, min(len(ws), s.r.randint(1, most)))
+
+    # Each returns (question, answer) or None when the passage has nothing for it.
+    def ask_fact(s):
+        if not s.facts: return None
+        who, thing, value = s.r.choice(s.facts)
+        return s.r.choice([f"What is the {thing} of {who}?", f"What is {who}'s {thing}?", f"Tell me the {thing} of {who}.",
+                           f"Do you know {who}'s {thing}?", f"I need the {thing} of {who}."]), \
+            f"The {thing} of {who} is {value}."
+
+    def ask_quote(s):
+        if not s.good: return None
+        sentence = s.sentences[s.r.choice(s.good)]
+        ws = s.rare(sentence, 4)
+        if not ws: return None
+        a, b = ws[0], " and ".join(ws)
+        return s.r.choice([f"What does it say about {b}?", f"Quote the sentence that mentions {b}.",
+                           f"Where is {a} mentioned?", f"Find the passage about {b}.", f"What do we learn about {a}?",
+                           f"Which sentence has the word {a}?", f"Quote the sentence with {b}."]), f'"{sentence}"'
+
+    def ask_next(s):
+        if not s.good: return None
+        i = s.r.choice(s.good)
+        if i + 1 >= len(s.sentences) or not 10 <= len(s.sentences[i + 1]) < 260: return None
+        before = " ".join(s.sentences[i].split())
+        return s.r.choice([f'What comes right after "{before}"?', f'Continue: "{before}"']), \
+            f'"{s.sentences[i + 1]}"'
+
+    def ask_ends(s):
+        chapters = [m for m in CHAPTER.finditer(s.text)]
+        if chapters and s.r.random() < .7:
+            m = s.r.choice(chapters)
+            if [x[2] for x in chapters].count(m[2]) > 1: return None
+            first = SENTENCE.split(s.text[m.end():m.end() + 600].strip())[0].strip()
+            return (f"How does chapter {m[2]} begin?", f'"{first}"') if 10 <= len(first) <= 260 else None
+        if s.r.random() < .6:
+            return s.r.choice(["How does the document begin?", "What is the first sentence?"]), f'"{s.sentences[0][:260]}"'
+        if not 10 <= len(s.sentences[-1]) <= 260: return None
+        return s.r.choice(["How does the document end?", "What is the last sentence?"]), f'"{s.sentences[-1]}"'
+
+    def ask_function(s):
+        if not s.functions: return None
+        name, line, about = s.r.choice(s.functions)
+        about = about[0].lower() + about[1:] if about[1:2].islower() else about
+        q = s.r.choice([f"Which function is described like this: {about}?", f"Find the function: {about}.",
+                        f"Where is the function for this: {about}?", f"Where is {name} defined?"])
+        return q, f'{s.path}: "{line}"' if s.path else f'"{line}"'
+
+    def ask_absent(s, other):
+        """`other`: a text whose words are asked for when this one has them not."""
+        if s.facts and s.r.random() < .4:
+            who, thing = s.r.choice(s.names), s.r.choice(s.things)
+            if any(f[:2] == (who, thing) for f in s.facts): return None
+            return f"What is the {thing} of {who}?", f"The document does not mention the {thing} of {who}."
+        ws = [w for w in set(re.findall(r"[a-z]{6,}", other.lower())) if w not in s.count]
+        if not ws: return None
+        w = s.r.choice(sorted(ws))
+        return s.r.choice([f"What does it say about {w}?", f"Where is {w} mentioned?", f"Find the passage about {w}.",
+                           f"Quote the sentence that mentions {w}."]), f"The document does not mention {w}."
