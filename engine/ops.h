@@ -217,9 +217,8 @@ uint32_t gpu_validation_messages(const struct backend *);
 void gpu_keep_kernels(struct backend *, const char *dir);
 /* Whether products may round their factors to f16: on cooperative matrices they do. */
 bool gpu_multiplies_halves(const struct backend *);
-/* For tests, before prepare: a software device is from now on given the kernels of real GPUs. False where it had them
- * already. */
-bool gpu_act_as_hardware(struct backend *);
+/* For tests, before prepare: a software device is from now on given the kernels of real GPUs. */
+void gpu_act_as_hardware(struct backend *);
 /* The same, and products as on cooperative matrices, in plain arithmetic. False on a device that has such matrices. */
 bool gpu_act_with_matrices(struct backend *);
 

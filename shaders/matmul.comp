@@ -6,7 +6,7 @@
 // rows and TOKENS tokens. Each invocation decodes runs of its own ROWS rows into registers; the x of a run is loaded
 // once by the subgroup together, and its elements are broadcast one after another, each meeting all rows.
 //
-// Grouped: the rows of x are sorted by matrix; `tiles` says of each tile which matrix and which rows (moe_tiles.comp),
+// Grouped: the rows of x are sorted by matrix; `tiles` says of each tile which matrix and which rows (moe_sort.comp),
 // and row i of x is token order[i] / share.
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"

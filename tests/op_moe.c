@@ -151,8 +151,11 @@ static void experts(struct check *c, const struct experts_case *k)
     experts_run(c, k, &e);
     snprintf(what, sizeof what, "experts %s/%s/%s, n %u, %u of %u, %u x %u", k->gate, k->up ? k->up : "fused", k->down,
              k->n, k->n_used, k->n_expert, k->n_embd, k->n_ff);
-    /* Of the sum of products of products: f32 rounding of the hidden layer is in it. */
-    check_nmse(c, e.y, e.want, 1e-10, what);
+    /* Of the sum of products of products: f32 rounding of the hidden layer is in it; on halves, that of gate, up, down
+     * and what each meets. */
+    const uint32_t tokens = k->up && strcmp(k->gate, k->up) ? UINT32_MAX : k->n; /* mixed formats: as many tokens */
+    const bool halves = check_halves(c, k->gate, tokens) || check_halves(c, k->down, tokens);
+    check_nmse(c, e.y, e.want, halves ? check_rounded(6) : 1e-10, what);
     check_weight_free(c, &e.gate);
     check_weight_free(c, &e.down);
     if (k->up) check_weight_free(c, &e.up);
@@ -183,7 +186,8 @@ static void test_experts(void **state)
         {"IQ4_XS", "IQ4_XS", "IQ4_NL", 3, 256, 256, 8, 2, false},
         {"Q5_K", "Q4_0", "Q4_1", 20, 256, 96, 8, 2, false},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) experts(*state, &cases[i]);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (check_wanted(cases[i].gate) && check_wanted(cases[i].down)) experts(*state, &cases[i]);
 }
 
 int main(void)

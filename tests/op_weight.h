@@ -19,6 +19,31 @@ static const char *const check_formats[] = {"F32",  "F16",  "BF16", "Q8_0",  "Q6
                                             "Q4_0", "Q4_1", "Q5_1", "MXFP4", "TQ1_0",  "TQ2_0"};
 enum { CHECK_FORMATS = sizeof check_formats / sizeof *check_formats };
 
+/* LECTERN_TYPES, a list like "Q4_K,Q6_K", leaves out products in all other formats: a real GPU's driver takes its time
+ * to compile each. */
+static inline bool check_wanted(const char *format)
+{
+    const char *list = getenv("LECTERN_TYPES");
+    const size_t length = strlen(format);
+    if (!list) return true;
+    for (const char *at = strstr(list, format); at; at = strstr(at + 1, format))
+        if ((at == list || at[-1] == ',') && (at[length] == ',' || !at[length])) return true;
+    return false;
+}
+
+/* Whether a product of n tokens may round both factors to f16; f32 matrices never are. */
+static inline bool check_halves(const struct check *c, const char *format, uint32_t n)
+{
+    return n > 8 && strcmp(format, "F32") != 0 && c->halves;
+}
+
+/* Most NMSE of a sum of products where each of `factors` is rounded to f16, independently: each by at most 2^-11 of
+ * itself. */
+static inline double check_rounded(uint32_t factors)
+{
+    return factors * 0x1p-22;
+}
+
 static inline struct check_weight check_weight(struct check *c, const char *format, uint32_t n_in, uint32_t n_out,
                                                uint32_t n_mat)
 {

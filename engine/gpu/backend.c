@@ -197,11 +197,9 @@ bool gpu_multiplies_halves(const struct backend *b)
     return b->ops == &gpu_ops && (((const struct gpu *)b)->caps.coopmat || ((const struct gpu *)b)->caps.plain_matrices);
 }
 
-bool gpu_act_as_hardware(struct backend *b)
+void gpu_act_as_hardware(struct backend *b)
 {
-    const bool changed = gpu_of(b)->caps.is_software;
     gpu_of(b)->caps.is_software = false;
-    return changed;
 }
 
 bool gpu_act_with_matrices(struct backend *b)

@@ -1,28 +1,85 @@
 /* SPDX-License-Identifier: MIT
  *
- * y = W x: for a few tokens by rows (matvec.comp), for many by tiles: through shared memory (matmul_tile.comp), or on a
- * software device, where shared memory gains nothing, in registers alone (matmul.comp).
+ * y = W x: for a few tokens by rows (matvec.comp), for many by tiles: on cooperative matrices (matmul_half.glsl), in
+ * f32 through shared memory (matmul_tile.comp), or on a software device, where shared memory gains nothing, in
+ * registers alone (matmul.comp). Which one, and in what tiles, is chosen here and nowhere else.
  */
 #include "engine/gpu/gpu.h"
 
 #include <string.h>
 
-enum { RUN = 32, MATVEC_TOKENS = 8 };
+enum { RUN = 32, MATVEC_TOKENS = 8, SIDE = 16 };
 
 /* The kernel for many tokens and how it divides a product. */
 struct tiling {
     enum shader shader;
     uint32_t group, rows, tokens; /* invocations, output rows and tokens of a workgroup */
-    uint32_t own;                 /* of an invocation: rows in matmul.comp, tokens in matmul_tile.comp */
+    uint32_t own; /* of an invocation: rows in matmul.comp, tokens in matmul_tile.comp; of a subgroup: OWN_TOKENS */
 };
 
-/* Grouped: a matrix of the stack meets few of the tokens. */
-static struct tiling tiling_choose(const struct gpu *gpu, bool grouped)
+/* --------------------------------------------------------------------------------------------------- choosing */
+
+/* A router's scores decide between experts by small differences: files keep it in f32, and so do we. */
+bool gpu_takes_halves(const struct gpu *gpu, const struct weight *w)
+{
+    return (gpu->caps.coopmat || gpu->caps.plain_matrices) && w->format->type != QUANT_F32;
+}
+
+/* Of a tile on matrices: how many of a subgroup's matrices lie along the tokens. Near a square, fewest loads. */
+static uint32_t own_tokens(const struct gpu *gpu, const struct tiling *t)
+{
+    const uint32_t own = t->rows / SIDE * (t->tokens / SIDE) / (t->group / gpu->caps.subgroup);
+    return own >= 16 ? 4 : own >= 4 ? 2 : 1;
+}
+
+/* Of the operands, as matmul_half.glsl lays them out. */
+static uint32_t shared_bytes(const struct tiling *t)
+{
+    return (t->rows + t->tokens) * (4 * (t->group / t->rows) + 1) * 16;
+}
+
+/* Tiles of half the tokens where larger ones would leave a card's cores without work. */
+static struct tiling half_dense(const struct gpu *gpu, uint32_t n_out, uint32_t n)
+{
+    const uint32_t enough = 128;
+    struct tiling t = {SHADER_MATMUL_COOP_F32, 256, 128, 128, 0};
+    if (gpu->caps.plain_matrices) t = (struct tiling){SHADER_MATMUL_PLAIN_F32, 128, 64, 128, 0};
+    const uint32_t tiles = gpu_div_up(n_out, t.rows) * gpu_div_up(n, t.tokens);
+    if (tiles < enough || shared_bytes(&t) > gpu->caps.shared_bytes) t.tokens /= 2;
+    t.own = own_tokens(gpu, &t);
+    return t;
+}
+
+/* An expert meets few tokens: large tiles of rows, each decoded once. A subgroup multiplies its rows with all tokens,
+ * so that none is idle where a tile is not full. */
+static struct tiling half_grouped(const struct gpu *gpu, uint32_t tokens)
+{
+    struct tiling t = {SHADER_MATMUL_COOP_F32, 256, 256, tokens, tokens / SIDE};
+    if (gpu->caps.plain_matrices) t = (struct tiling){SHADER_MATMUL_PLAIN_F32, 64, 64, tokens, 0};
+    const uint32_t own = t.rows / SIDE * (t.tokens / SIDE) / (t.group / gpu->caps.subgroup);
+    t.own = own < tokens / SIDE ? own : tokens / SIDE;
+    return t;
+}
+
+static struct tiling tiling_choose(const struct gpu *gpu, const struct weight *w, uint32_t n, uint32_t grouped)
 {
     const uint32_t subgroup = gpu->caps.subgroup;
+    if (gpu_takes_halves(gpu, w)) return grouped ? half_grouped(gpu, grouped) : half_dense(gpu, w->n_out, n);
     if (gpu->caps.is_software) return (struct tiling){SHADER_MATMUL_F32, subgroup, subgroup * 8, 8, 8};
-    if (grouped) return (struct tiling){SHADER_MATMUL_TILE_F32, 128, 64, 32, 4};
+    if (grouped) return (struct tiling){SHADER_MATMUL_TILE_F32, grouped * 4, 64, grouped, 4};
     return (struct tiling){SHADER_MATMUL_TILE_F32, 128, 64, 64, 8};
+}
+
+/* Tokens of a tile, for all products over the same tiles: more where an expert is chosen by more. */
+uint32_t gpu_grouped_tokens(const struct gpu *gpu, uint32_t slots, uint32_t n_expert)
+{
+    if (gpu->caps.is_software) return 8;
+    return (gpu->caps.coopmat || gpu->caps.plain_matrices) && slots / n_expert >= 24 ? 64 : 32;
+}
+
+uint32_t gpu_row_tiles(const struct gpu *gpu, const struct weight *w, uint32_t tokens)
+{
+    return gpu_div_up(w->n_out, tiling_choose(gpu, w, 0, tokens).rows);
 }
 
 bool gpu_is_whole(const struct weight *w, uint64_t x)
@@ -35,6 +92,78 @@ uint32_t gpu_matvec_rows(const struct gpu *gpu, uint32_t columns)
 {
     return gpu->caps.is_software && columns < 4 ? 8 : 4;
 }
+
+/* ----------------------------------------------------------------------------------------------------- packing */
+
+static uint32_t packed_stride(uint32_t width)
+{
+    return gpu_div_up(width, 2 * RUN) * 2 * RUN;
+}
+
+uint64_t gpu_packed_bytes(uint64_t n, uint32_t width)
+{
+    const uint64_t bytes = n * (packed_stride(width) * 2ull + sizeof(float));
+    return (bytes + 255) / 256 * 256;
+}
+
+/* Rows of every width that products of many tokens meet, except experts'. */
+int gpu_matmul_prepare(struct gpu *gpu, const struct shape *s, uint32_t n, struct error *error)
+{
+    const uint32_t widths[] = {
+        s->n_embd, s->n_head * s->kda_dim, s->n_head * s->vdim, s->n_ff, s->n_ff_shared, s->q_lora, s->kda_dim};
+    uint32_t most = 0;
+    if (!gpu->caps.coopmat && !gpu->caps.plain_matrices) return 0;
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+        if (widths[i] > most) most = widths[i];
+    return gpu_scratch_reserve(gpu, GPU_SCRATCH_PACK, (size_t)gpu_packed_bytes(n, most), error);
+}
+
+/* Memory is handed out in a ring, so that neighbouring operations do not wait for each other. */
+static uint64_t ring_take(struct gpu *gpu, uint64_t bytes)
+{
+    const struct gpu_range ring = gpu->scratch[GPU_SCRATCH_PACK];
+    if (bytes > ring.bytes) {
+        gpu_fail(gpu, ERROR_FAILED, "products: a batch is larger than was prepared for");
+        return 0;
+    }
+    if (gpu->pack_at + bytes > ring.bytes) gpu->pack_at = 0;
+    const uint64_t at = ring.addr + gpu->pack_at;
+    gpu->pack_at += bytes;
+    return at;
+}
+
+struct gpu_packed gpu_pack(struct gpu *gpu, uint64_t x, uint64_t up, uint32_t n, uint32_t width, uint32_t x_stride)
+{
+    const uint32_t group = width < 512 ? 64 : 256;
+    struct gpu_packed out = {.stride = packed_stride(width)};
+    out.range = (struct gpu_range){ring_take(gpu, gpu_packed_bytes(n, width)), gpu_packed_bytes(n, width)};
+    out.scale = out.range.addr + (uint64_t)n * out.stride * 2;
+    const struct params_pack params = {
+        .x = x,
+        .up = up,
+        .y = out.range.addr,
+        .scale = out.scale,
+        .width = width,
+        .x_stride = x_stride,
+        .y_stride = out.stride,
+    };
+    const bool whole = x % 16 == 0 && up % 16 == 0 && width % 4 == 0 && x_stride % 4 == 0;
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "pack",
+                          .shader = SHADER_PACK,
+                          .spec = {group, gpu->caps.subgroup, up != 0, whole},
+                          .n_spec = 4,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {n},
+                          .reads = {gpu_floats(x, (uint64_t)(n - 1) * x_stride + width),
+                                    gpu_floats(up, up ? (uint64_t)(n - 1) * x_stride + width : 0)},
+                          .writes = {out.range},
+                      });
+    return out;
+}
+
+/* ---------------------------------------------------------------------------------------------------- products */
 
 static void matvec(struct gpu *gpu, uint64_t x, const struct matmul_job *job, uint32_t n)
 {
@@ -68,15 +197,21 @@ static void matvec(struct gpu *gpu, uint64_t x, const struct matmul_job *job, ui
                       });
 }
 
-/* Completes and records d, which says what is touched and how many tiles of tokens there are. */
+/* Completes and records d, which says what is touched and how many tiles of tokens there are. grouped: tokens of a
+ * tile, or 0. */
 static void tiles_dispatch(struct gpu *gpu, const struct weight *w, const struct params_matmul *params,
-                           struct gpu_dispatch *d)
+                           uint32_t grouped, struct gpu_dispatch *d)
 {
-    const bool grouped = params->tiles != 0;
-    const struct tiling tile = tiling_choose(gpu, grouped);
-    const uint32_t spec[] = {tile.group, gpu->caps.subgroup, gpu_is_whole(w, params->x), tile.own, tile.tokens,
-                             grouped,    tile.rows};
-    memcpy(d->spec, spec, sizeof spec); /* 6: matmul_tile.comp's only */
+    const struct tiling tile = tiling_choose(gpu, w, params->n, grouped);
+    const uint32_t spec[] = {tile.group,
+                             gpu->caps.subgroup,
+                             gpu_is_whole(w, params->x),
+                             tile.own,
+                             tile.tokens,
+                             grouped != 0,
+                             tile.rows,
+                             params->scale ? tile.group / tile.rows : 0};
+    memcpy(d->spec, spec, sizeof spec); /* not every kernel has the last ones */
     d->n_spec = sizeof spec / sizeof *spec;
     d->shader = gpu_variant(tile.shader, w->format);
     d->params = params;
@@ -85,15 +220,18 @@ static void tiles_dispatch(struct gpu *gpu, const struct weight *w, const struct
     gpu_dispatch(gpu, d);
 }
 
-static void tiled(struct gpu *gpu, uint64_t x, const struct matmul_job *job, uint32_t n)
+/* packed: x as halves, or NULL. */
+static void tiled(struct gpu *gpu, uint64_t x, const struct gpu_packed *packed, const struct matmul_job *job,
+                  uint32_t n)
 {
     const struct weight *w = job->w;
     const struct params_matmul params = {
         .w = w->addr,
-        .x = x,
+        .x = packed ? packed->range.addr : x,
         .y = job->y,
+        .scale = packed ? packed->scale : 0,
         .n_in = w->n_in,
-        .x_stride = w->n_in,
+        .x_stride = packed ? packed->stride : w->n_in,
         .n_out = w->n_out,
         .n = n,
         .row_bytes = (uint32_t)w->row_bytes,
@@ -103,29 +241,27 @@ static void tiled(struct gpu *gpu, uint64_t x, const struct matmul_job *job, uin
     struct gpu_dispatch d = {
         .label = "matmul",
         .flops = 2.0 * n * w->n_in * w->n_out,
-        .groups = {0, gpu_div_up(n, tiling_choose(gpu, false).tokens)},
-        .reads = {gpu_floats(x, (uint64_t)n * w->n_in), gpu_weight_range(w), job->add ? y : (struct gpu_range){0}},
+        .groups = {0, gpu_div_up(n, tiling_choose(gpu, w, n, 0).tokens)},
+        .reads = {packed ? packed->range : gpu_floats(x, (uint64_t)n * w->n_in), gpu_weight_range(w),
+                  job->add ? y : (struct gpu_range){0}},
         .writes = {y},
     };
-    tiles_dispatch(gpu, w, &params, &d);
-}
-
-uint32_t gpu_grouped_tokens(const struct gpu *gpu)
-{
-    return tiling_choose(gpu, true).tokens;
+    tiles_dispatch(gpu, w, &params, 0, &d);
 }
 
 void gpu_matmul_grouped(struct gpu *gpu, const struct gpu_grouped *g)
 {
     const struct weight *w = g->w;
-    const uint32_t x_stride = g->x_stride ? g->x_stride : w->n_in;
+    const struct gpu_packed *packed = gpu_takes_halves(gpu, w) ? g->packed : NULL;
+    const uint32_t x_stride = packed ? packed->stride : g->x_stride ? g->x_stride : w->n_in;
     const struct params_matmul params = {
         .w = w->addr,
-        .x = g->x,
+        .x = packed ? packed->range.addr : g->x,
         .y = g->y,
-        .tiles = g->tiles,
+        .tiles = g->tiles.addr,
         .order = g->order,
         .mat_bytes = w->mat_bytes,
+        .scale = packed ? packed->scale : 0,
         .n_in = w->n_in,
         .x_stride = x_stride,
         .n_out = w->n_out,
@@ -136,23 +272,28 @@ void gpu_matmul_grouped(struct gpu *gpu, const struct gpu_grouped *g)
     struct gpu_dispatch d = {
         .label = "matmul grouped",
         .flops = 2.0 * g->rows * w->n_in * w->n_out,
-        .groups = {0, g->n_tiles},
-        .reads = {gpu_floats(g->x, (uint64_t)g->rows / g->share * x_stride),
+        .indirect = g->groups,
+        .reads = {packed ? packed->range : gpu_floats(g->x, (uint64_t)g->rows / g->share * x_stride),
                   gpu_weight_range(w),
-                  {g->tiles, 16ull * g->n_tiles},
+                  g->tiles,
+                  {g->groups, 12},
                   {g->order, g->order ? 4ull * g->rows : 0}},
         .writes = {gpu_floats(g->y, (uint64_t)g->rows * w->n_out)},
     };
-    tiles_dispatch(gpu, w, &params, &d);
+    tiles_dispatch(gpu, w, &params, g->tokens, &d);
 }
 
 void gpu_matmul(struct backend *b, uint64_t x, const struct matmul_job *jobs, uint32_t count, uint32_t n)
 {
     struct gpu *gpu = gpu_of(b);
+    struct gpu_packed packed = {0};
     for (uint32_t i = 0; i < count; i++) {
-        if (n <= MATVEC_TOKENS)
+        const bool halves = gpu_takes_halves(gpu, jobs[i].w);
+        if (n <= MATVEC_TOKENS) {
             matvec(gpu, x, &jobs[i], n);
-        else
-            tiled(gpu, x, &jobs[i], n);
+            continue;
+        }
+        if (halves && !packed.stride) packed = gpu_pack(gpu, x, 0, n, jobs[i].w->n_in, jobs[i].w->n_in);
+        tiled(gpu, x, halves ? &packed : NULL, &jobs[i], n);
     }
 }

@@ -10,7 +10,7 @@ enum { FEW_TOKENS = 8 };
 
 /* Scratch memory of an operation, from its start: the address of each part. */
 struct scratch {
-    uint64_t order, place, ranges, tiles, h, z;
+    uint64_t order, place, tiles, groups, h, z;
     uint64_t end;
 };
 
@@ -23,7 +23,7 @@ static uint64_t take(uint64_t *at, uint64_t bytes)
 
 static uint32_t tiles_most(const struct gpu *gpu, uint32_t slots, uint32_t n_expert)
 {
-    return slots / gpu_grouped_tokens(gpu) + (slots < n_expert ? slots : n_expert);
+    return slots / gpu_grouped_tokens(gpu, slots, n_expert) + (slots < n_expert ? slots : n_expert);
 }
 
 /* width: of the hidden layer; out: of the result. */
@@ -34,8 +34,8 @@ static struct scratch scratch_layout(const struct gpu *gpu, uint32_t slots, uint
     uint64_t at = gpu->scratch[GPU_SCRATCH_MOE].addr;
     s.order = take(&at, 4ull * slots);
     s.place = take(&at, 4ull * slots);
-    s.ranges = take(&at, 8ull * n_expert);
     s.tiles = take(&at, 16ull * tiles_most(gpu, slots, n_expert));
+    s.groups = take(&at, 24);
     s.h = take(&at, slots * 2 * width * sizeof(float));
     s.z = take(&at, slots * out * sizeof(float));
     s.end = at;
@@ -45,8 +45,13 @@ static struct scratch scratch_layout(const struct gpu *gpu, uint32_t slots, uint
 int gpu_moe_prepare(struct gpu *gpu, const struct shape *shape, uint32_t n, struct error *error)
 {
     if (!shape->n_expert) return 0;
-    const struct scratch s = scratch_layout(gpu, n * shape->n_used, shape->n_expert, shape->n_ff_exp, shape->n_embd);
-    return gpu_scratch_reserve(gpu, GPU_SCRATCH_MOE, s.end - gpu->scratch[GPU_SCRATCH_MOE].addr, error);
+    const uint32_t slots = n * shape->n_used;
+    const struct scratch s = scratch_layout(gpu, slots, shape->n_expert, shape->n_ff_exp, shape->n_embd);
+    const uint64_t x = gpu_packed_bytes(n, shape->n_embd), h = gpu_packed_bytes(slots, shape->n_ff_exp);
+    int rc = 0;
+    if (gpu_multiplies_halves(&gpu->base))
+        rc = gpu_scratch_reserve(gpu, GPU_SCRATCH_PACK, (size_t)(x > h ? x : h), error);
+    return rc ? rc : gpu_scratch_reserve(gpu, GPU_SCRATCH_MOE, s.end - gpu->scratch[GPU_SCRATCH_MOE].addr, error);
 }
 
 void gpu_moe_route(struct backend *b, const struct moe_route *p)
@@ -154,37 +159,33 @@ static void few_down(struct gpu *gpu, const struct moe_experts *p, const struct 
 
 /* ------------------------------------------------------------------------------------------------- many tokens */
 
-static void many_sort(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s, uint32_t n_tiles)
+static void many_sort(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s, struct gpu_range tiles)
 {
-    const uint32_t slots = p->n * p->n_used, n_expert = p->down->n_mat, subgroup = gpu->caps.subgroup;
-    const struct params_moe_sort sort = {
-        .chosen = p->chosen, .order = s->order, .place = s->place, .ranges = s->ranges, .slots = slots};
-    const struct params_moe_tiles tiles = {.ranges = s->ranges,
-                                           .tiles = s->tiles,
-                                           .n_expert = n_expert,
-                                           .tokens = gpu_grouped_tokens(gpu),
-                                           .n_tiles = n_tiles};
+    const uint32_t slots = p->n * p->n_used, n_expert = p->down->n_mat;
+    const uint32_t tokens = gpu_grouped_tokens(gpu, slots, n_expert);
+    const uint32_t subgroup = gpu->caps.subgroup, group = subgroup < 32 || gpu->caps.group_max < 1024 ? 128 : 1024;
+    const uint32_t gate = gpu_row_tiles(gpu, p->gate, tokens), up = p->up ? gpu_row_tiles(gpu, p->up, tokens) : 0;
+    const struct params_moe_sort params = {
+        .chosen = p->chosen,
+        .order = s->order,
+        .place = s->place,
+        .tiles = tiles.addr,
+        .groups = s->groups,
+        .slots = slots,
+        .tokens = tokens,
+        /* Workgroups beyond a matrix' end do nothing. */
+        .row_tiles = {gate > up ? gate : up, gpu_row_tiles(gpu, p->down, tokens)},
+    };
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "moe sort",
                           .shader = SHADER_MOE_SORT,
-                          .spec = {subgroup, subgroup},
-                          .n_spec = 2,
-                          .params = &sort,
-                          .params_bytes = sizeof sort,
-                          .groups = {n_expert},
-                          .reads = {{p->chosen, 4ull * slots}},
-                          .writes = {{s->order, 4ull * slots}, {s->place, 4ull * slots}, {s->ranges, 8ull * n_expert}},
-                      });
-    gpu_dispatch(gpu, &(struct gpu_dispatch){
-                          .label = "moe tiles",
-                          .shader = SHADER_MOE_TILES,
-                          .spec = {subgroup, subgroup},
-                          .n_spec = 2,
-                          .params = &tiles,
-                          .params_bytes = sizeof tiles,
+                          .spec = {group, gpu->caps.subgroup, n_expert},
+                          .n_spec = 3,
+                          .params = &params,
+                          .params_bytes = sizeof params,
                           .groups = {1},
-                          .reads = {{s->ranges, 8ull * n_expert}},
-                          .writes = {{s->tiles, 16ull * n_tiles}},
+                          .reads = {{p->chosen, 4ull * slots}},
+                          .writes = {{s->order, 4ull * slots}, {s->place, 4ull * slots}, tiles, {s->groups, 24}},
                       });
 }
 
@@ -210,45 +211,67 @@ static void many_combine(struct gpu *gpu, const struct moe_experts *p, const str
                       });
 }
 
+/* h = gate x, and up x behind it where that is a stack of its own. Returns the distance between rows of h. */
+static uint32_t many_up(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s, struct gpu_grouped g)
+{
+    const uint32_t n_in = p->gate->n_in, width = p->down->n_in;
+    struct gpu_packed packed = {0};
+    if (gpu_takes_halves(gpu, p->gate) || (p->up && gpu_takes_halves(gpu, p->up)))
+        packed = gpu_pack(gpu, p->x, 0, p->n, n_in, n_in);
+    g.w = p->gate;
+    g.x = p->x;
+    g.y = s->h;
+    g.packed = &packed;
+    g.groups = s->groups;
+    g.order = s->order;
+    g.share = p->n_used;
+    gpu_matmul_grouped(gpu, &g);
+    if (!p->up) return 2 * width;
+    g.w = p->up;
+    g.y = s->h + sizeof(float) * (uint64_t)g.rows * width;
+    gpu_matmul_grouped(gpu, &g);
+    return width;
+}
+
+/* z = down (silu(gate) * up) */
+static void many_down(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s, struct gpu_grouped g)
+{
+    const uint32_t width = p->down->n_in;
+    const uint64_t up = s->h + sizeof(float) * (p->up ? (uint64_t)g.rows * width : width);
+    struct gpu_packed packed = {0};
+    if (gpu_takes_halves(gpu, p->down)) {
+        packed = gpu_pack(gpu, s->h, up, g.rows, width, g.x_stride);
+    } else {
+        /* Into the front of the rows of gate: a row of the result ends before the next row of gate begins. */
+        const struct params_swiglu glu = {.gate = s->h,
+                                          .up = up,
+                                          .y = s->h,
+                                          .width = width,
+                                          .gate_stride = g.x_stride,
+                                          .up_stride = g.x_stride,
+                                          .y_stride = g.x_stride};
+        gpu_swiglu_rows(gpu, &glu, g.rows);
+    }
+    g.w = p->down;
+    g.x = s->h;
+    g.y = s->z;
+    g.packed = &packed;
+    g.groups = s->groups + 12;
+    g.share = 1;
+    gpu_matmul_grouped(gpu, &g);
+}
+
 static void many(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s)
 {
-    const uint32_t slots = p->n * p->n_used, width = p->down->n_in, stride = p->up ? width : 2 * width;
+    const uint32_t slots = p->n * p->n_used, n_expert = p->down->n_mat;
     struct gpu_grouped g = {
-        .w = p->gate,
-        .x = p->x,
-        .y = s->h,
-        .tiles = s->tiles,
-        .order = s->order,
-        .n_tiles = tiles_most(gpu, slots, p->down->n_mat),
+        .tiles = {s->tiles, 16ull * tiles_most(gpu, slots, n_expert)},
+        .tokens = gpu_grouped_tokens(gpu, slots, n_expert),
         .rows = slots,
-        .share = p->n_used,
     };
-    const uint64_t up = s->h + sizeof(float) * (p->up ? (uint64_t)slots * width : width);
-    many_sort(gpu, p, s, g.n_tiles);
-    gpu_matmul_grouped(gpu, &g);
-    if (p->up) {
-        g.w = p->up;
-        g.y = up;
-        gpu_matmul_grouped(gpu, &g);
-    }
-    /* Into the front of the rows of gate: a row of the result ends before the next row of gate begins. */
-    const struct params_swiglu glu = {.gate = s->h,
-                                      .up = up,
-                                      .y = s->h,
-                                      .width = width,
-                                      .gate_stride = stride,
-                                      .up_stride = stride,
-                                      .y_stride = stride};
-    gpu_swiglu_rows(gpu, &glu, slots);
-    g = (struct gpu_grouped){.w = p->down,
-                             .x = s->h,
-                             .y = s->z,
-                             .tiles = s->tiles,
-                             .n_tiles = g.n_tiles,
-                             .rows = slots,
-                             .share = 1,
-                             .x_stride = stride};
-    gpu_matmul_grouped(gpu, &g);
+    many_sort(gpu, p, s, g.tiles);
+    g.x_stride = many_up(gpu, p, s, g);
+    many_down(gpu, p, s, g);
     many_combine(gpu, p, s);
 }
 
