@@ -97,7 +97,7 @@ static int plan_device(const struct settings *s, const char *model, const struct
     params.device = d->id;
     params.model = model;
     *advice = (struct error){0};
-    int rc = memory_plan_settle(plan, &params, 0, note, advice);
+    int rc = memory_plan_check(plan, &params, 0, note, advice);
     if (rc == ERROR_FIT) return 0;
     if (!rc && *note) error_set(advice, ERROR_NONE, "%s", note);
     return rc ? error_set(error, advice->code, "%s", advice->text) : 0;

@@ -7,6 +7,7 @@
 #include "app/download_internal.h"
 
 #include <ctype.h>
+#include <openssl/x509.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -206,6 +207,20 @@ static bool add_token(const struct download *d, struct curl_slist **headers)
     return *headers != NULL;
 }
 
+/* Whom to trust beside, or instead of, the system's authorities: the variables that curl and OpenSSL know. */
+static void set_authorities(CURL *c)
+{
+    static const char *const files[] = {"CURL_CA_BUNDLE", "SSL_CERT_FILE"};
+    const char *folder = getenv("SSL_CERT_DIR");
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const char *file = getenv(files[i]);
+        if (!file || !*file) continue;
+        curl_easy_setopt(c, CURLOPT_CAINFO, file);
+        break;
+    }
+    if (folder && *folder) curl_easy_setopt(c, CURLOPT_CAPATH, folder);
+}
+
 CURL *http_get(const struct download *d, const char *url, struct reply *reply, struct curl_slist **headers)
 {
     CURL *c = curl_easy_init();
@@ -222,6 +237,7 @@ CURL *http_get(const struct download *d, const char *url, struct reply *reply, s
     curl_easy_setopt(c, CURLOPT_USERAGENT, "lectern/" LECTERN_VERSION);
     curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(c, CURLOPT_HEADERDATA, reply);
+    set_authorities(c);
     if (url_is_loopback(url)) curl_easy_setopt(c, CURLOPT_PROXY, "");
     if (is_first && !d->params->token) curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_OPTIONAL);
     if (is_first && d->params->token) good = good && add_token(d, headers);
@@ -265,10 +281,31 @@ static enum fault judge_status(CURL *c, long status, struct error *error)
     return status == 408 || status == 425 || status == 429 || status >= 500 ? FAULT_RETRY : FAULT_FATAL;
 }
 
+static enum fault judge_certificate(CURL *c, const char *host, struct error *error)
+{
+    long why = 0; /* stays unspecified where the chain is good and the name is not */
+    curl_easy_getinfo(c, CURLINFO_SSL_VERIFYRESULT, &why);
+    error_set(
+        error, ERROR_FAILED,
+        "The certificate of %s is not accepted (%s): nothing is taken from it; SSL_CERT_FILE may name an authority "
+        "of your own.",
+        host, why > X509_V_ERR_UNSPECIFIED ? X509_verify_cert_error_string(why) : "it is another host's");
+    return FAULT_FATAL;
+}
+
+static enum fault judge_proxy(const char *host, long status, struct error *error)
+{
+    error_set(error, ERROR_FAILED, "The proxy does not let us through to %s (%ld).", host, status);
+    return status >= 500 ? FAULT_RETRY : FAULT_FATAL;
+}
+
 static enum fault judge_result(CURL *c, CURLcode code, struct error *error)
 {
     char host[101];
+    long proxy = 0;
     host_name(c, host);
+    curl_easy_getinfo(c, CURLINFO_HTTP_CONNECTCODE, &proxy);
+    if (proxy && proxy / 100 != 2) return judge_proxy(host, proxy, error);
     switch (code) {
     case CURLE_OPERATION_TIMEDOUT:
         error_set(error, ERROR_FAILED, "%s is silent or too slow.", host);
@@ -282,6 +319,7 @@ static enum fault judge_result(CURL *c, CURLcode code, struct error *error)
         out_of_memory(error);
         return FAULT_FATAL;
     case CURLE_PEER_FAILED_VERIFICATION:
+        return judge_certificate(c, host, error);
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_URL_MALFORMAT:

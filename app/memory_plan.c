@@ -103,7 +103,7 @@ int memory_plan_refuse(const struct engine_plan *p, const struct engine_plan *wi
                      remedies + (*remedies ? strlen(" or") : 0));
 }
 
-/* ------------------------------------------------------------------------------------------------ settling */
+/* ------------------------------------------------------------------------------------------------ checking */
 
 static int refuse(const struct engine_plan *plan, const struct engine_params *params, struct error *error)
 {
@@ -114,33 +114,28 @@ static int refuse(const struct engine_plan *plan, const struct engine_params *pa
     return memory_plan_refuse(plan, helps ? &smaller : NULL, params, error);
 }
 
-/* More than the model was made for: lowered, unless all of it is needed. */
-static int settle_context(const struct engine_plan *plan, struct engine_params *params, uint64_t need, char *note,
-                          struct error *error)
+/* Nothing in the model ends where its context does, so that more than it was made for is told and not refused. */
+static int check_context(const struct engine_plan *plan, const struct engine_params *params, uint64_t need, char *note,
+                         struct error *error)
 {
     char own[32], asked[32];
-    format_count(plan->context_own, own);
-    if (need > plan->context_own)
-        return error_set(error, ERROR_FIT, "This model reads at most %s tokens, %s are needed.", own,
-                         format_count(need, asked));
     if (params->context && need > params->context)
         return error_set(error, ERROR_FIT, "%llu tokens are needed, --ctx holds %u.", (unsigned long long)need,
                          params->context);
-    if (params->context <= plan->context_own) return 0;
-    snprintf(note, MEMORY_NOTE_ROOM, "This model reads at most %s tokens: --ctx %s is lowered to that.", own,
-             format_count(params->context, asked));
-    params->context = plan->context_own;
+    if (plan->context <= plan->context_own) return 0;
+    snprintf(note, MEMORY_NOTE_ROOM,
+             "This model was made for at most %s tokens and the context is %s: beyond the first it may answer badly.",
+             format_count(plan->context_own, own), format_count(plan->context, asked));
     return 0;
 }
 
-int memory_plan_settle(struct engine_plan *plan, struct engine_params *params, uint64_t need,
-                       char note[MEMORY_NOTE_ROOM], struct error *error)
+int memory_plan_check(struct engine_plan *plan, const struct engine_params *params, uint64_t need,
+                      char note[MEMORY_NOTE_ROOM], struct error *error)
 {
     char a[32], b[32];
     *note = 0;
     int rc = engine_plan(plan, params, error);
-    if (!rc) rc = settle_context(plan, params, need, note, error);
-    if (!rc && *note) rc = engine_plan(plan, params, error);
+    if (!rc) rc = check_context(plan, params, need, note, error);
     if (rc) return rc;
     if (!plan->fits && (params->context || !plan->context_fits || need > plan->context_fits))
         return refuse(plan, params, error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The memory plan: in words, for `devices` and whoever loads a model; and what is done about it before a model is
- * opened: more context than the model was made for is lowered, what does not fit is refused with what would.
+ * The memory plan: in words, for `devices` and whoever loads a model; and the judgement before a model is opened: what
+ * does not fit is refused with all that would.
  */
 #ifndef LECTERN_APP_MEMORY_PLAN_H
 #define LECTERN_APP_MEMORY_PLAN_H
@@ -25,11 +25,12 @@ struct catalogue_entry;
 const struct catalogue_entry *memory_plan_suggest(uint64_t available, bool is_cpu, uint64_t below,
                                                   const struct engine_params *);
 
-/* Plans for params and settles params->context (0: the model's own, or what fits). need: tokens that the caller cannot
- * do without, 0 = none. note gets a sentence worth telling, or "". ERROR_FIT when it does not fit, or when `need` is
- * more than the model was made for or than params->context; else the errors of engine_plan. */
+/* Plans for params and judges. need: tokens that the caller cannot do without, 0 = none. note gets a sentence worth
+ * telling (the context is more than the model was made for, or less than it could take; the weights are more than the
+ * memory), or "". ERROR_FIT when it does not fit, or when params->context is less than `need`; else the errors of
+ * engine_plan. */
 enum { MEMORY_NOTE_ROOM = 300 };
-int memory_plan_settle(struct engine_plan *, struct engine_params *, uint64_t need, char note[MEMORY_NOTE_ROOM],
-                       struct error *);
+int memory_plan_check(struct engine_plan *, const struct engine_params *, uint64_t need, char note[MEMORY_NOTE_ROOM],
+                      struct error *);
 
 #endif

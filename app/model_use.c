@@ -30,7 +30,7 @@ int model_use(struct engine **out, const struct model_usage *usage, struct error
     *out = NULL;
     int rc = model_find(usage->name ? usage->name : s->model, s->data_dir, &path, error);
     params.model = path;
-    if (!rc) rc = memory_plan_settle(&plan, &params, usage->need, note, error);
+    if (!rc) rc = memory_plan_check(&plan, &params, usage->need, note, error);
     if (!rc) model_tell_plan(&plan);
     if (!rc && *note) console_say("%s", note);
     if (!rc) rc = engine_open(out, &params, error);

@@ -118,10 +118,9 @@ static int open_session(struct reader *r, struct error *error)
 /* What keeps a plan from being made is told by the loading itself. */
 static void tell_plan(const struct engine_params *params)
 {
-    struct engine_params settled = *params;
     struct engine_plan plan;
     char note[MEMORY_NOTE_ROOM];
-    if (!memory_plan_settle(&plan, &settled, 0, note, NULL)) model_tell_plan(&plan);
+    if (!memory_plan_check(&plan, params, 0, note, NULL)) model_tell_plan(&plan);
 }
 
 int reader_open(struct reader *r, const struct settings *settings, const struct reader_params *params,

@@ -37,12 +37,12 @@ static bool note_loading(void *ctx, uint64_t done, uint64_t total)
     return !atomic_load(&w->is_stopping);
 }
 
-/* The context that there will be; that it is another than was asked, or than the model could take, is told. */
-static int settle_memory(struct worker *w, struct engine_params *params, struct error *error)
+/* What does not fit is refused with what would; what is worth knowing of what fits is told. */
+static int check_memory(struct worker *w, const struct engine_params *params, struct error *error)
 {
     struct engine_plan plan;
     char note[MEMORY_NOTE_ROOM];
-    int rc = memory_plan_settle(&plan, params, 0, note, error);
+    int rc = memory_plan_check(&plan, params, 0, note, error);
     if (!rc && *note) worker_note(w, ERROR_NONE, "%s", note);
     return rc;
 }
@@ -53,7 +53,7 @@ static int open_engine(struct worker *w, struct error *error)
     params.progress = note_loading;
     params.progress_ctx = w;
     struct engine *engine = NULL;
-    int rc = settle_memory(w, &params, error);
+    int rc = check_memory(w, &params, error);
     if (!rc) rc = engine_open(&engine, &params, error);
     if (!rc) rc = timeline_create(&w->timeline, engine, error);
     if (!rc) rc = sampler_create(&w->sampler, &w->params.sample, engine_info(engine)->n_vocab, error);
