@@ -7,9 +7,6 @@
 //
 // Workgroups: (splits, tiles of queries), each of four subgroups. R is a multiple of 64, P of 16.
 #extension GL_GOOGLE_include_directive : require
-#extension GL_KHR_cooperative_matrix : require
-#extension GL_KHR_memory_scope_semantics : require
-#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #include "common.glsl"
 #include "params_mla.h"
 
@@ -17,31 +14,19 @@ layout(constant_id = 2) const uint R = 512;
 layout(constant_id = 3) const uint P = 64;
 const uint DTYPE = 1;
 #include "mla_row.glsl"
+#include "mla_coop.glsl"
 
-const uint SIDE = 16, KEYS = 64, TEAM = 8; // TEAM: invocations that share a query's softmax
+const uint KEYS = 64, TEAM = 8; // TEAM: invocations that share a query's softmax
 const uint WIDTH = R + P, SLICES = R / 64; // 16-channel slices of a subgroup
 const uint QUERY_PITCH = WIDTH + 8, SCORE_PITCH = KEYS + 4, WEIGHT_PITCH = KEYS + 8; // against bank conflicts
-const float LOWEST = -1e30;
 
 layout(push_constant) uniform push {
     params_mla_split p;
 };
-layout(buffer_reference, scalar, buffer_reference_align = 16) readonly restrict buffer half_in {
-    float16_t v[];
-};
-
-layout(buffer_reference, scalar, buffer_reference_align = 16) buffer sums_ref {
-    float v[];
-};
-
 shared float16_t queries[SIDE * QUERY_PITCH];
 shared float16_t weights[SIDE * WEIGHT_PITCH];
 shared float scores[SIDE * SCORE_PITCH];
 shared float keeps[SIDE * SIDE]; // of each query, in every column
-
-#define HALF_A coopmat<float16_t, gl_ScopeSubgroup, SIDE, SIDE, gl_MatrixUseA>
-#define HALF_B coopmat<float16_t, gl_ScopeSubgroup, SIDE, SIDE, gl_MatrixUseB>
-#define SUMS coopmat<float, gl_ScopeSubgroup, SIDE, SIDE, gl_MatrixUseAccumulator>
 
 float load_query(uint query, uint i)
 {

@@ -1,12 +1,14 @@
 #version 460
 // SPDX-License-Identifier: MIT
 //
-// Head matrices to f32 in another order, for mla_expand. One run of 32 weights an invocation.
+// Head matrices to f32 or f16 in another order, for mla_expand. One run of 32 weights an invocation.
 // Workgroups: (runs * n_out / GROUP, n_mat).
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "dequant.glsl"
 #include "params_mla.h"
+
+layout(constant_id = 2) const bool HALVES = false; // f16 in place of f32
 
 layout(push_constant) uniform push {
     params_mla_unpack p;
@@ -24,10 +26,14 @@ void main()
     #else
         run_decode(from, run, w);
     #endif
-        f32_ref to = f32_ref(p.to + uint64_t(mat * p.mat_pitch + row * p.row_pitch) * 4);
+        const uint64_t to = p.to + uint64_t(mat * p.mat_pitch + row * p.row_pitch) * (HALVES ? 2 : 4);
         [[unroll]] for (uint i = 0; i < RUN; i++) {
             const uint column = run_column(run) + segment_column(i / 8) + i % 8;
-            if (column < p.n_in) to.v[column * p.column_pitch] = w[i];
+            if (column >= p.n_in) continue;
+            if (HALVES)
+                u16_ref(to).v[column * p.column_pitch] = uint16_t(packHalf2x16(vec2(w[i], 0)));
+            else
+                f32_ref(to).v[column * p.column_pitch] = w[i];
         }
     }
 }

@@ -49,7 +49,8 @@ struct params_mla_unpack {
     uint32_t n_in, n_out, row_bytes, mat_pitch, row_pitch, column_pitch;
 };
 
-/* Rows [first, first + count) of the timeline, for all heads; what is missing of the last tile becomes 0.
+/* Rows [first, first + count) of the timeline, for all heads; what is missing of the last tile becomes 0. For
+ * mla_expand_coop, where w, k and v are f16: k [H][tiles * MLA_TILE][N], and there is no pe.
  * w [H][R][N + V]; k [H][tiles][N][MLA_TILE], pe [tiles][P][MLA_TILE], v [H][tiles * MLA_TILE][V] */
 struct params_mla_expand {
     uint64_t w, table, k, pe, v;
@@ -60,7 +61,8 @@ struct params_mla_expand {
  * not divided by the sum yet, until a query has seen its last row. */
 struct params_mla_flash {
     uint64_t q, k, pe, v, running, o;
-    uint32_t n, first, n_head, start, count, tiles;
+    uint64_t table; /* and layer, row_bytes: for mla_flash_coop, in place of pe */
+    uint32_t n, first, n_head, start, count, tiles, layer, row_bytes;
     float scale;
 };
 

@@ -15,7 +15,7 @@ struct dims {
 
 struct timeline_rows {
     struct rows rows;
-    struct check_buffer *blocks[4], *table;
+    struct check_buffer *blocks[8], *table;
     double *want;  /* [tokens][R + P], exact */
     double *found; /* [tokens][R + P], what a backend stored */
     uint32_t tokens;
@@ -39,7 +39,7 @@ static const char *named(const char *what, struct dims d, uint32_t n, uint32_t f
 static void rows_create(struct check *c, struct timeline_rows *r, struct dims d, enum engine_dtype dtype,
                         uint32_t tokens)
 {
-    uint64_t table[4] = {0};
+    uint64_t table[8] = {0};
     const uint32_t width = d.kv_lora + d.rope;
     *r = (struct timeline_rows){.tokens = tokens};
     r->rows.dtype = dtype;
@@ -253,7 +253,7 @@ static void attend(struct check *c, const struct attend_case *a)
 }
 
 static const struct dims mini = {4, 256, 128, 64, 128}, tiny = {3, 128, 64, 32, 64}, odd = {1, 96, 40, 24, 56},
-                         large = {32, 512, 128, 64, 128}, heads = {5, 128, 64, 32, 64};
+                         large = {32, 512, 128, 64, 128}, heads = {5, 128, 64, 32, 64}, square = {3, 128, 64, 64, 48};
 
 static void test_positions(void **state)
 {
@@ -276,6 +276,8 @@ static void test_shapes(void **state)
         for (size_t j = 0; j < sizeof counts / sizeof *counts; j++)
             attend(*state, &(struct attend_case){heads, ENGINE_F16, QUANT_F32, QUANT_F32, firsts[i], counts[j]});
     attend(*state, &(struct attend_case){large, ENGINE_F16, QUANT_F32, QUANT_F32, 1498, 1});
+    attend(*state, &(struct attend_case){square, ENGINE_F16, QUANT_F32, QUANT_F16, 0, 67});
+    attend(*state, &(struct attend_case){square, ENGINE_F16, QUANT_F32, QUANT_F16, 1990, 130});
 }
 
 static void test_types(void **state)

@@ -19,7 +19,8 @@ static_assert(ENGINE_F32 == 0 && ENGINE_F16 == 1 && ENGINE_Q8_0 == 8, "mla_row.g
 
 enum {
     PART_TOKENS = 128,  /* of the absorbed form at a time */
-    RANGE_ROWS = 1024,  /* expanded at a time; a multiple of MLA_TILE */
+    RANGE_ROWS = 1024,  /* expanded at a time; a multiple of MLA_TILE; as f16 twice as many fit */
+    COOP_TILE = 64,     /* rows, keys and tokens of a workgroup of the mla_*_coop kernels */
     SPLIT_QUERIES = 4,  /* of a team */
     SPLIT_KEYS = 64,    /* at least, of a split */
     EXPANDED_LEAST = 4, /* tokens */
@@ -298,7 +299,8 @@ static void attend_in_parts(struct gpu *gpu, const struct mla_attend *op)
 /* --------------------------------------------------------------------------------------------------- expanded */
 
 /* to[mat][row][column] with the given pitches <- w */
-static void unpack(struct gpu *gpu, const struct weight *w, struct gpu_range all, uint64_t to, const uint32_t pitch[3])
+static void unpack(struct gpu *gpu, const struct weight *w, struct gpu_range all, uint64_t to, const uint32_t pitch[3],
+                   bool halves)
 {
     const struct params_mla_unpack params = {
         .w = w->addr,
@@ -314,8 +316,8 @@ static void unpack(struct gpu *gpu, const struct weight *w, struct gpu_range all
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "mla unpack",
                           .shader = gpu_variant(SHADER_MLA_UNPACK_F32, w->format),
-                          .spec = {64, gpu->caps.subgroup},
-                          .n_spec = 2,
+                          .spec = {64, gpu->caps.subgroup, halves},
+                          .n_spec = 3,
                           .params = &params,
                           .params_bytes = sizeof params,
                           .groups = {gpu_div_up((uint64_t)gpu_div_up(w->n_in, 32) * w->n_out, 64), w->n_mat},
@@ -406,26 +408,104 @@ static void flash(struct gpu *gpu, const struct mla_attend *op, const struct exp
                  });
 }
 
+/* The same two on cooperative matrices. */
+static void expand_rows_coop(struct gpu *gpu, const struct mla_attend *op, const struct expanded_scratch *s,
+                             uint32_t start, uint32_t count)
+{
+    const uint32_t tiles = gpu_div_up(count, COOP_TILE);
+    const struct params_mla_expand params = {
+        .w = s->w.addr,
+        .table = op->rows->table,
+        .k = s->k.addr,
+        .v = s->v.addr,
+        .first = start,
+        .count = count,
+        .tiles = tiles * (COOP_TILE / MLA_TILE),
+        .n_head = op->n_head,
+        .layer = op->layer,
+        .row_bytes = op->rows->row_bytes,
+    };
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "mla expand",
+                          .shader = SHADER_MLA_EXPAND_COOP,
+                          .spec = {128, gpu->caps.subgroup, op->kv_lora, op->rope, op->nope, op->vdim},
+                          .n_spec = 6,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {tiles, op->n_head},
+                          .reads = {s->w, GPU_ROWS},
+                          .writes = {s->k, s->v},
+                          .bytes = 2.0 * count * op->n_head * (op->nope + op->vdim),
+                          .flops = 2.0 * count * op->n_head * (op->nope + op->vdim) * op->kv_lora,
+                      });
+}
+
+static void flash_coop(struct gpu *gpu, const struct mla_attend *op, const struct expanded_scratch *s, uint32_t start,
+                       uint32_t count)
+{
+    const struct gpu_range o = gpu_floats(op->o, (uint64_t)op->n * op->n_head * op->vdim);
+    const struct params_mla_flash params = {
+        .q = op->q,
+        .k = s->k.addr,
+        .v = s->v.addr,
+        .running = s->running.addr,
+        .o = op->o,
+        .table = op->rows->table,
+        .n = op->n,
+        .first = op->first,
+        .n_head = op->n_head,
+        .start = start,
+        .count = count,
+        .tiles = gpu_div_up(count, COOP_TILE) * (COOP_TILE / MLA_TILE),
+        .layer = op->layer,
+        .row_bytes = op->rows->row_bytes,
+        .scale = 1 / sqrtf((float)(op->nope + op->rope)),
+    };
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "mla flash",
+                          .shader = SHADER_MLA_FLASH_COOP,
+                          .spec = {128, gpu->caps.subgroup, op->kv_lora, op->rope, op->nope, op->vdim},
+                          .n_spec = 6,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {gpu_div_up(op->n, COOP_TILE), op->n_head},
+                          .reads = {gpu_floats(op->q, (uint64_t)op->n * op->n_head * (op->nope + op->rope)), s->k, s->v,
+                                    s->running, o, GPU_ROWS},
+                          .writes = {s->running, o},
+                          .bytes = 2.0 * count * op->n_head * (op->nope + op->vdim),
+                          .flops = 2.0 * count * op->n * op->n_head * (op->nope + op->rope + op->vdim),
+                      });
+}
+
+/* For kernels that multiply 16 x 16 matrices and take queries 64 channels at a time. */
+static bool expanded_is_coop(const struct gpu *gpu, const struct mla_attend *op)
+{
+    return gpu->caps.coopmat && gpu->caps.subgroup == 32 && op->rows->dtype == ENGINE_F16 && op->kv_lora % 16 == 0 &&
+           op->nope % 16 == 0 && op->vdim % 16 == 0 && (op->nope + op->rope) % 64 == 0;
+}
+
 static void attend_expanded(struct gpu *gpu, const struct mla_attend *op)
 {
     struct expanded_scratch s;
-    const uint32_t width = op->nope + op->vdim, end = op->first + op->n;
+    const bool coop = expanded_is_coop(gpu, op);
+    const uint32_t width = op->nope + op->vdim, end = op->first + op->n, rows = coop ? 2 * RANGE_ROWS : RANGE_ROWS;
+    const uint64_t element = coop ? 2 : sizeof(float);
     expanded_layout(gpu->scratch[GPU_SCRATCH_MLA].addr, op, &s);
-    unpack(gpu, op->k_b, s.w, s.w.addr, (const uint32_t[3]){op->kv_lora * width, width, 1});
-    unpack(gpu, op->v_b, s.w, s.w.addr + op->nope * sizeof(float), (const uint32_t[3]){op->kv_lora * width, 1, width});
-    for (uint32_t start = 0; start < end; start += RANGE_ROWS) {
-        const uint32_t count = least(end - start, RANGE_ROWS);
-        expand_rows(gpu, op, &s, start, count);
-        flash(gpu, op, &s, start, count);
+    unpack(gpu, op->k_b, s.w, s.w.addr, (const uint32_t[3]){op->kv_lora * width, width, 1}, coop);
+    unpack(gpu, op->v_b, s.w, s.w.addr + op->nope * element, (const uint32_t[3]){op->kv_lora * width, 1, width}, coop);
+    for (uint32_t start = 0; start < end; start += rows) {
+        const uint32_t count = least(end - start, rows);
+        (coop ? expand_rows_coop : expand_rows)(gpu, op, &s, start, count);
+        (coop ? flash_coop : flash)(gpu, op, &s, start, count);
     }
 }
 
 /* ------------------------------------------------------------------------------------------------------- form */
 
 /* By the multiplications of a head. */
-static bool expanded_is_less(const struct mla_attend *op)
+static bool expanded_is_less(const struct gpu *gpu, const struct mla_attend *op)
 {
-    if (op->n < EXPANDED_LEAST) return false;
+    if (op->n < (expanded_is_coop(gpu, op) ? COOP_TILE / 2 : EXPANDED_LEAST)) return false;
     const double n = op->n, rows = op->first + op->n, seen = op->first + (n + 1) / 2;
     const double passage = (double)op->kv_lora * (op->nope + op->vdim); /* in or out of the latent space */
     const double absorbed = n * (seen * (2 * op->kv_lora + op->rope) + passage);
@@ -436,7 +516,7 @@ static bool expanded_is_less(const struct mla_attend *op)
 void gpu_mla_attend(struct backend *backend, const struct mla_attend *op)
 {
     struct gpu *gpu = gpu_of(backend);
-    if (op->form == MLA_EXPANDED || (op->form == MLA_AUTO && expanded_is_less(op)))
+    if (op->form == MLA_EXPANDED || (op->form == MLA_AUTO && expanded_is_less(gpu, op)))
         attend_expanded(gpu, op);
     else
         attend_in_parts(gpu, op);
