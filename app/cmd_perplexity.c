@@ -50,7 +50,8 @@ struct perplexity {
     const struct perplexity_options *options;
     struct engine *engine;
     struct timeline *timeline;
-    struct token_list ids; /* whole chunks, as evaluated */
+    struct token_list ids;          /* whole chunks, as evaluated */
+    size_t text_bytes, text_tokens; /* all of the text */
     uint32_t chunk, n_chunks, scored_in_chunk;
     float *rows, *other; /* logits of a piece; a row of the reference */
     uint32_t rows_room;  /* rows */
@@ -89,6 +90,8 @@ static int tokenize(struct perplexity *p, const char *path, struct error *error)
     int rc = score_read_text(path, &text, &len, error);
     if (!rc) rc = engine_tokenize(p->engine, text, len, &p->ids, error);
     free(text);
+    p->text_bytes = len;
+    p->text_tokens = p->ids.count;
     return rc ? rc : cut_chunks(p, path, error);
 }
 
@@ -214,6 +217,8 @@ static void print_json(const struct perplexity *p)
     json_text(&j, "model", info->model_name);
     json_text(&j, "device", info->device_name);
     json_text(&j, "device_id", info->device_id);
+    json_uint(&j, "text_bytes", p->text_bytes);
+    json_uint(&j, "text_tokens", p->text_tokens);
     json_uint(&j, "chunk", p->chunk);
     json_uint(&j, "tokens", p->ids.count);
     json_uint(&j, "scored", p->loss.count);
