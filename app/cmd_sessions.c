@@ -43,7 +43,7 @@ static const struct command_usage sessions_usage = {
              "fork ID          a new session with the same beginning\n"
              "rm ID...         remove sessions and what only they used\n"
              "export ID        the conversation as Markdown, or --json, on stdout\n"
-             "gc               drop states that no session reaches, give the space back\n"
+             "gc               drop what no session reaches and what is beyond --store-max\n"
              "check            verify every page and checksum\n"
              "repair           drop what check finds bad, keep the rest",
     .options = sessions_table,
@@ -52,6 +52,7 @@ static const struct command_usage sessions_usage = {
 struct work {
     struct store *store;
     const struct sessions_options *options;
+    uint64_t store_max;
     char **arguments; /* after the action */
     int count;
 };
@@ -328,13 +329,23 @@ static int remove_sessions(const struct work *all, struct error *error)
     return rc;
 }
 
+/* First what is beyond the limit: its pages are then given back with the others. */
 static int collect_garbage(const struct work *w, struct error *error)
 {
-    uint64_t freed = 0;
-    char bytes[32];
-    int rc = store_gc(w->store, &freed, error);
-    if (!rc) console_say("freed %s", format_bytes(freed, bytes));
-    return rc;
+    uint64_t evicted = 0, freed = 0;
+    size_t lost = 0;
+    struct store_usage u;
+    char bytes[32], kept[32], most[32];
+    int rc = w->store_max ? store_evict(w->store, w->store_max, &evicted, &lost, error) : 0;
+    if (!rc) rc = store_gc(w->store, &freed, error);
+    if (!rc) rc = store_usage(w->store, &u, error);
+    if (rc) return rc;
+    if (lost)
+        console_say("%zu session%s lost the last state and will be read again when opened", lost, lost == 1 ? "" : "s");
+    console_say("freed %s; states take %s, %s%s (--store-max)", format_bytes(evicted + freed, bytes),
+                format_bytes(u.rows_bytes + u.snapshot_bytes, kept), w->store_max ? "at most " : "no limit",
+                w->store_max ? format_bytes(w->store_max, most) : "");
+    return 0;
 }
 
 static void print_fault(void *ctx, const char *sentence)
@@ -379,7 +390,8 @@ static int run_action(const struct settings *settings, const struct sessions_opt
     const struct action_table table = {"sessions", actions, sizeof actions / sizeof *actions, sizeof *actions};
     const struct action *action = action_find(&table, argc, argv, error);
     if (!action) return ERROR_USAGE;
-    struct work work = {.options = options, .arguments = argv + 2, .count = argc > 2 ? argc - 2 : 0};
+    struct work work = {
+        .options = options, .store_max = settings->store_max, .arguments = argv + 2, .count = argc > 2 ? argc - 2 : 0};
     char *dir = NULL;
     int rc = paths_data(settings->data_dir, &dir, error);
     if (!rc) rc = store_open(&work.store, dir, error);

@@ -156,6 +156,7 @@ static void tell_other(struct worker *w)
 
 static int build_prompt(struct worker *w, const struct job *job, struct error *error)
 {
+    worker_hold(w, job->session);
     w->session = job->session;
     w->prompt.count = w->prefix = w->n_turns = 0;
     w->is_linked = false;
@@ -399,6 +400,7 @@ static void destroy(struct worker *w)
         w->jobs = job->next;
         free_job(job);
     }
+    worker_hold(w, 0);
     worker_events_free(w);
     sampler_destroy(&w->sampler);
     timeline_destroy(&w->timeline);

@@ -52,7 +52,7 @@ struct worker {
     struct event_node spare; /* for the error that tells there is no memory */
     bool spare_used;
     int event_fd;
-    bool stopping, saver_stopping, holds_saved_event;
+    bool stopping, saver_stopping, holds_saved_event, has_told_limit;
     uint64_t saves_queued, saves_done;
 
     atomic_uint_fast64_t cancelled_to; /* jobs up to this serial are to stop */
@@ -63,7 +63,7 @@ struct worker {
     uint64_t serial; /* of the running job */
     struct timeline *timeline;
     struct sampler *sampler;
-    int64_t session;
+    int64_t session, held;    /* held: which one is marked as in use */
     struct token_list prompt; /* the prefix and the turns so far */
     size_t prefix;            /* tokens of it before the first question */
     size_t *turn_ends;        /* [n_turns] prompt length after each turn */
@@ -89,6 +89,7 @@ void worker_note(struct worker *, enum error_code, const char *format, ...);
 void worker_events_free(struct worker *);
 
 /* State. */
+void worker_hold(struct worker *, int64_t session); /* marks it as in use, and the one before no longer; 0 = none */
 size_t worker_reusable(const struct worker *, const uint32_t *ids, size_t count); /* without evaluating or restoring */
 /* Brings the timeline to the longest prefix of the prompt that is stored, if that is longer than what it has. */
 int worker_restore(struct worker *, struct error *);

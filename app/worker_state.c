@@ -27,6 +27,20 @@ void worker_mark(struct worker *w)
     timeline_mark(w->timeline, most < 1 ? 1 : most < 64 ? (uint32_t)most : 64, &error);
 }
 
+/* -------------------------------------------------------------------------------------------------- in use */
+
+void worker_hold(struct worker *w, int64_t session)
+{
+    struct error error;
+    if (!w->params.store || w->held == session) return;
+    if (w->held) store_session_release(w->params.store, w->held);
+    w->held = 0;
+    if (session && store_session_hold(w->params.store, session, &error))
+        worker_note(w, ERROR_NONE, "Its states may be removed while it is open: %.300s", error.text);
+    else
+        w->held = session;
+}
+
 /* ----------------------------------------------------------------------------------------------- restore */
 
 struct loading {
@@ -228,21 +242,32 @@ void worker_release_saved(struct worker *w)
     pthread_mutex_unlock(&w->lock);
 }
 
-static void keep_within_limit(struct worker *w)
+static uint64_t stored_bytes(struct worker *w)
 {
     struct store_usage usage;
     struct error error;
-    uint64_t freed = 0;
+    return store_usage(w->params.store, &usage, &error) ? 0 : usage.rows_bytes + usage.snapshot_bytes;
+}
+
+static void keep_within_limit(struct worker *w)
+{
+    struct error error;
+    uint64_t most = w->params.store_max, freed = 0;
     size_t lost = 0;
-    if (!w->params.store_max || store_usage(w->params.store, &usage, &error)) return;
-    if (usage.rows_bytes + usage.snapshot_bytes <= w->params.store_max) return;
-    if (store_evict(w->params.store, w->params.store_max, &freed, &lost, &error))
+    if (!most || stored_bytes(w) <= most) return;
+    if (store_evict(w->params.store, most, &freed, &lost, &error)) {
         worker_note(w, error.code, "Old states could not be removed: %.400s", error.text);
-    else if (lost)
+        return;
+    }
+    if (lost)
         worker_note(w, ERROR_NONE,
                     "Room was made for new states (--store-max): %zu session%s lost the last one and will be read "
                     "again when opened.",
                     lost, lost == 1 ? "" : "s");
+    if (w->has_told_limit || stored_bytes(w) <= most) return;
+    w->has_told_limit = true;
+    worker_note(w, ERROR_NONE,
+                "The states of sessions in use take more than --store-max allows: they stay, nothing else could go.");
 }
 
 /* Waits for the queue; what it learns it tells. true: all is on disk. */

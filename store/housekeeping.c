@@ -5,7 +5,7 @@
  * Eviction goes through the snapshots in this order until the states fit: (0) of no session; (1) checkpoints on the
  * way; (2) a session's turns before its last state; (3) the last state of a session. Inside a class the least recently
  * used goes first, and of equals the deepest: it is the leaf that frees rows. A snapshot takes along the segments that
- * nothing stands on any more.
+ * nothing stands on any more. A session in use, here or in another process (lease.c), keeps all of its.
  *
  * Dropping is quick (a gigabyte in 0.05 s) and leaves free pages, which the next saves fill. Giving them back to the
  * file system takes 1 to 4 s for a gigabyte: only store_gc and store_repair do it.
@@ -92,8 +92,26 @@ static int evict_one(sqlite3 *db, int64_t snapshot, uint64_t *freed, size_t *los
     return snapshot_drop(db, snapshot, freed, error);
 }
 
-static int evict(sqlite3 *db, uint64_t most, uint64_t *freed, size_t *lost, struct error *error)
+/* Whether a session in use has the snapshot. by_snapshot: its sessions. */
+static int is_in_use(const struct store *store, sqlite3_stmt *by_snapshot, int64_t snapshot, bool *yes,
+                     struct error *error)
 {
+    bool row = false;
+    *yes = false;
+    int rc = db_bind(by_snapshot, DB_VALUES(db_int(snapshot)), error);
+    if (!rc) rc = db_step(by_snapshot, &row, error);
+    while (!rc && row && !*yes) {
+        *yes = lease_is_held(store, sqlite3_column_int64(by_snapshot, 0));
+        rc = db_step(by_snapshot, &row, error);
+    }
+    sqlite3_reset(by_snapshot);
+    return rc;
+}
+
+static int evict(struct store *store, uint64_t most, uint64_t *freed, size_t *lost, struct error *error)
+{
+    sqlite3 *db = store->writer;
+    sqlite3_stmt *by_snapshot = NULL;
     int64_t total;
     int rc = db_number(db, "SELECT sum(size) FROM blob", DB_NONE, &total, error);
     if (rc || (uint64_t)total <= most) return rc;
@@ -101,8 +119,13 @@ static int evict(sqlite3 *db, uint64_t most, uint64_t *freed, size_t *lost, stru
     struct victim *victims = NULL;
     size_t count = 0;
     if (!rc) rc = list_victims(db, &victims, &count, error);
-    for (size_t i = 0; !rc && i < count && (uint64_t)total - *freed > most; i++)
-        rc = evict_one(db, victims[i].snapshot, freed, lost, error);
+    if (!rc) rc = db_prepare(db, "SELECT session FROM session_state WHERE snapshot = ?1", DB_NONE, &by_snapshot, error);
+    for (size_t i = 0; !rc && i < count && (uint64_t)total - *freed > most; i++) {
+        bool in_use;
+        rc = is_in_use(store, by_snapshot, victims[i].snapshot, &in_use, error);
+        if (!rc && !in_use) rc = evict_one(db, victims[i].snapshot, freed, lost, error);
+    }
+    sqlite3_finalize(by_snapshot);
     free(victims);
     return rc;
 }
@@ -112,7 +135,7 @@ int store_evict(struct store *store, uint64_t most, uint64_t *freed, size_t *los
     *freed = 0;
     *lost = 0;
     int rc = write_begin(store, error);
-    return rc ? rc : write_end(store, evict(store->writer, most, freed, lost, error), error);
+    return rc ? rc : write_end(store, evict(store, most, freed, lost, error), error);
 }
 
 /* ---------------------------------------------------------------------------------------------- collection */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * What the files of the store share among themselves. Layers, lower first:
- *   db.c (statements, errors)  folder.c (directory, lock file)  blobs.c (checksums, parts)
+ *   db.c (statements, errors)  folder.c (directory, lock file)  lease.c (sessions in use)  blobs.c (checksums, parts)
  *   store.c (connections, transactions)  migrate.c
  *   documents.c  sessions.c  states.c  save.c  load.c  queue.c  housekeeping.c  check.c  salvage.c
  */
@@ -24,8 +24,9 @@ struct queue;
 
 struct store {
     char *dir;
-    char *path;  /* dir/lectern.db */
-    int lock_fd; /* dir/lectern.lock; flock'ed by whoever writes */
+    char *path;   /* dir/lectern.db */
+    int lock_fd;  /* dir/lectern.lock; flock'ed by whoever writes */
+    int lease_fd; /* the same file once more: lease.c */
     sqlite3 *writer;
     sqlite3 *reader;
     pthread_mutex_t write_mutex, read_mutex;
@@ -89,6 +90,12 @@ void folder_unlock(int lock_fd);
 void folder_close(int lock_fd);
 int folder_create_file(const char *path, struct error *); /* empty, 0600, unless it is there */
 int folder_sync(const char *dir, struct error *);
+
+/* ---------------------------------------------------------------------------------------------------- lease */
+
+int lease_open(const char *dir, int *fd, struct error *);  /* the folder is open */
+bool lease_is_held(const struct store *, int64_t session); /* by this process or another */
+bool lease_is_held_by_another(const struct store *, int64_t session);
 
 /* ------------------------------------------------------------------------------------------- connections */
 

@@ -124,7 +124,10 @@ static int remove_session(sqlite3 *db, int64_t id, struct error *error)
 int store_session_remove(struct store *store, int64_t id, struct error *error)
 {
     int rc = write_begin(store, error);
-    return rc ? rc : write_end(store, remove_session(store->writer, id, error), error);
+    if (rc) return rc;
+    if (lease_is_held_by_another(store, id))
+        rc = error_set(error, ERROR_USAGE, "The session %lld is open in another lectern.", (long long)id);
+    return write_end(store, rc ? rc : remove_session(store->writer, id, error), error);
 }
 
 /* --------------------------------------------------------------------------------------- forking, rewinding */

@@ -119,6 +119,7 @@ static int open_locked(struct store *store, struct error *error)
 static void store_free(struct store *store)
 {
     if (store->lock_fd >= 0) folder_close(store->lock_fd);
+    if (store->lease_fd >= 0) folder_close(store->lease_fd);
     pthread_mutex_destroy(&store->write_mutex);
     pthread_mutex_destroy(&store->read_mutex);
     free(store->path);
@@ -131,7 +132,7 @@ int store_open(struct store **out, const char *dir, struct error *error)
     *out = NULL;
     struct store *store = store_alloc(sizeof *store);
     if (!store) return store_no_memory(error);
-    store->lock_fd = -1;
+    store->lock_fd = store->lease_fd = -1;
     pthread_mutex_init(&store->write_mutex, NULL);
     pthread_mutex_init(&store->read_mutex, NULL);
     store->dir = store_strdup(dir);
@@ -142,6 +143,7 @@ int store_open(struct store **out, const char *dir, struct error *error)
         snprintf(store->path, size, "%s/lectern.db", dir);
         rc = folder_open(dir, &store->lock_fd, error);
     }
+    if (!rc) rc = lease_open(dir, &store->lease_fd, error);
     if (!rc) rc = open_locked(store, error);
     if (!rc) rc = queue_start(store, error);
     if (rc) {

@@ -93,12 +93,17 @@ int store_session_get(struct store *, int64_t id, struct store_session_list *out
 int store_session_documents(struct store *, int64_t id, int64_t **ids, size_t *count, struct error *); /* free(ids) */
 int store_session_add_document(struct store *, int64_t id, int64_t document, struct error *);
 int store_session_rename(struct store *, int64_t id, const char *name, struct error *);
-int store_session_remove(struct store *, int64_t id, struct error *); /* and what only it used */
+/* With what only it used. One that another lectern has open is ERROR_USAGE. */
+int store_session_remove(struct store *, int64_t id, struct error *);
 /* A new session with the first n_turns turns (SIZE_MAX: all): a few rows, no state is copied. name NULL: as it was. */
 int store_session_fork(struct store *, int64_t id, size_t n_turns, const char *name, int64_t *out, struct error *);
 int store_session_truncate(struct store *, int64_t id, size_t n_turns, struct error *); /* rewind */
 /* The session whose documents have exactly these hashes in this order, latest used; *id = 0 when there is none. */
 int store_session_find(struct store *, const uint8_t (*hashes)[32], size_t count, int64_t *id, struct error *);
+/* Marks a session as in use until it is released, the store closed or the process gone, killed or not: no lectern evicts
+ * its states, no other one removes it. Once for each session; releasing what is not held does nothing. */
+int store_session_hold(struct store *, int64_t id, struct error *);
+void store_session_release(struct store *, int64_t id);
 int store_turns(struct store *, int64_t session, struct store_turn_list *out, struct error *);
 void store_turn_list_free(struct store_turn_list *);
 
@@ -165,7 +170,8 @@ struct store_usage {
 };
 int store_usage(struct store *, struct store_usage *out, struct error *);
 /* Removes states until they take at most `most` bytes: unreferenced first, then checkpoints, then least recently used
- * leaves. Sessions that lose their last state are counted in *lost. Here and in store_session_remove the freed pages
+ * leaves. What a session in use stands on stays (store_session_hold), also where that leaves more than `most`. Sessions
+ * that lose their last state are counted in *lost: the caller tells. Here and in store_session_remove the freed pages
  * are used again by later saves (that is quick); store_gc gives them back to the file system. */
 int store_evict(struct store *, uint64_t most, uint64_t *freed, size_t *lost, struct error *);
 /* Drops what no session reaches and gives the pages back. */
