@@ -14,15 +14,18 @@ enum { STARTS = 9, POLISH = 3 };
 
 void fit_clean(const float *in, const float *importance, float *x, float *w, size_t n)
 {
-    float sum = 0;
+    float sum = 0, square = 0;
     for (size_t i = 0; i < n; i++) {
         float v = in[i];
         x[i] = v != v ? 0 : fminf(fmaxf(v, -65504.0f), 65504.0f);
         float g = importance ? importance[i] : 1.0f;
         w[i] = g > 0 ? fminf(g, 1e12f) : 0;
         sum += w[i];
+        square += x[i] * x[i];
     }
     for (size_t i = 0; i < n && sum == 0; i++) w[i] = 1;
+    float inverse = square > 0 ? (float)n / square : 0;
+    for (size_t i = 0; i < n && isfinite(inverse); i++) w[i] *= sqrtf(1 + x[i] * x[i] * inverse);
 }
 
 int fit_round(float v, int lo, int hi)

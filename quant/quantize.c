@@ -172,10 +172,11 @@ static int choose_importance(struct job *job, size_t i, struct quantize_result *
 
 static int choose_formats(struct job *job, struct quantize_result *result)
 {
-    uint32_t layers = quantize_layers(job->in);
+    struct quantize_source source;
+    quantize_source(&source, job->in, job->params->importance != NULL);
     for (size_t i = 0; i < gguf_tensor_count(job->in); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(job->in, i);
-        const struct quant_format *f = quantize_choose(job->params->mix, t, layers);
+        const struct quant_format *f = quantize_choose(job->params->mix, &source, t);
         const struct quant_format *other = quantize_keeps_f32(t) ? NULL : overridden(job, t->name);
         f = quantize_fallback(other ? other : f, t->ne[0]);
         if (!f->encode && f != t->format)

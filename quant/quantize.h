@@ -22,11 +22,19 @@ uint32_t quantize_mix_file_type(const struct quantize_mix *);    /* its general.
 /* Tensors that stay F32 in every type: vectors, everything that is no ".weight", the router, the short convolutions. */
 bool quantize_keeps_f32(const struct gguf_tensor *);
 
-/* Layers of a model: one more than the largest N of its "blk.N." tensors. */
-uint32_t quantize_layers(const struct gguf *);
+/* What the choice depends on beside the tensor. */
+struct quantize_source {
+    const struct gguf *file;
+    uint32_t layers, experts;
+    uint32_t values; /* tensors attn_v and attn_kv_b */
+    bool grouped;    /* four or more query heads share a key */
+    bool weighed;    /* importance is given */
+};
+void quantize_source(struct quantize_source *out, const struct gguf *, bool weighed);
 
-/* The format of a tensor of a model of n_layers under a mix, before quantize_fallback. */
-const struct quant_format *quantize_choose(const struct quantize_mix *, const struct gguf_tensor *, uint32_t n_layers);
+/* The format of a tensor of this model under a mix, before quantize_fallback. */
+const struct quant_format *quantize_choose(const struct quantize_mix *, const struct quantize_source *,
+                                           const struct gguf_tensor *);
 
 /* Tensors whose name matches the POSIX extended regular expression get this format instead of the mix's (the last match
  * counts); those that stay F32 are not touched. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Mixes: which tensor gets which format. The rules follow llama-quantize's well-known names, so that "Q4_K_M" means
- * here what people expect: values and down projections of some layers, the attention output and the logits get more
- * bits.
+ * Which format each tensor of a model gets. A mix is a format for most tensors and a list of rules; the first rule that
+ * speaks of a tensor decides. The rules of the mixes that llama.cpp knows are those of its quantizer
+ * (src/llama-quant.cpp, v0.5.0), special cases for models of eight experts included, so that equal names mean equal
+ * bits; docs/quantization.md tells how the lectern-* mixes were found.
  */
 #include "quant/quantize.h"
 
@@ -10,75 +11,121 @@
 #include <string.h>
 #include <strings.h>
 
-/* The layers in which a tensor gets its better format. */
-enum where {
-    NOWHERE,
-    EVERYWHERE,
-    FIRST_EIGHTH, /* layers before n / 8 */
-    FIRST_FOUR,
-    SPREAD, /* the first and the last eighth and every third layer between */
+/* What a tensor is for. */
+enum kind {
+    EMBED = 1 << 0,
+    OUTPUT = 1 << 1,
+    QUERY = 1 << 2,  /* attn_q */
+    KEY = 1 << 3,    /* attn_k */
+    VALUE = 1 << 4,  /* attn_v, attn_kv_b */
+    MERGED = 1 << 5, /* attn_output: what the heads found, put together */
+    LATENT = 1 << 6, /* MLA: attn_q_a, attn_q_b, attn_kv_a_mqa, attn_k_b, attn_v_b */
+    DECAY = 1 << 7,  /* KDA's gates: ssm_f_a, ssm_f_b, ssm_g_a, ssm_g_b, ssm_beta */
+    ROUTED_GATE = 1 << 8,
+    ROUTED_UP = 1 << 9,
+    ROUTED_DOWN = 1 << 10,
+    SHARED_GATE = 1 << 11,
+    SHARED_UP = 1 << 12,
+    SHARED_DOWN = 1 << 13,
+    DENSE_GATE = 1 << 14,
+    DENSE_UP = 1 << 15,
+    DENSE_DOWN = 1 << 16,
+    OTHER = 1 << 17,
+};
+enum {
+    DOWN = ROUTED_DOWN | SHARED_DOWN | DENSE_DOWN,
+    WIDEN = ROUTED_GATE | ROUTED_UP | SHARED_GATE | SHARED_UP | DENSE_GATE | DENSE_UP, /* gate and up */
+    ROUTED = ROUTED_GATE | ROUTED_UP | ROUTED_DOWN,
+    BESIDE = ~(ROUTED | EMBED | OUTPUT), /* what every token passes through */
+};
+
+/* When a rule speaks. Places are layers, or with N counted among the tensors of the kind. */
+enum when {
+    ALWAYS,
+    FIRST_SIXTEENTH,
+    FIRST_EIGHTH,
+    MIDDLE,         /* all but the first and the last eighth */
+    ENDS,           /* the first and the last eighth */
+    SPREAD,         /* ENDS, and every third layer between */
+    N_SPREAD,       /* the same among the values */
+    N_FIRST_TWO,    /* among the values */
+    N_FIRST_FOUR,   /* among the values */
+    N_FIRST_EIGHTH, /* as many down projections as an eighth of the layers */
+    EIGHT,          /* eight experts */
+    NOT_EIGHT,
+    EIGHT_SPREAD,
+    GROUPED, /* four or more query heads share a key */
+    SHARED,  /* GROUPED, or four or more experts */
+    WEIGHED_FIRST_EIGHTH,
+    PLAIN, /* no importance is given */
+    PLAIN_FIRST_EIGHTH,
 };
 
 struct rule {
-    enum where where;
-    enum quant_type better;
-    enum quant_type otherwise;
+    unsigned kinds;
+    enum when when;
+    enum quant_type type;
 };
 
+enum { MOST_RULES = 12 };
 struct quantize_mix {
     const char *name;
-    uint32_t file_type; /* general.file_type */
-    enum quant_type base, embed, output, attn_output, experts;
-    struct rule value; /* attn_v, attn_v_b, attn_kv_b */
-    struct rule down;  /* ffn_down of every kind */
+    uint32_t file_type; /* general.file_type; of our own mixes that of the format most of the file is in */
+    enum quant_type base;
+    struct rule rules[MOST_RULES]; /* kinds 0 ends */
 };
 
-/* One row: name, general.file_type; format of most tensors, of the embedding, the logits, the attention output, the
- * routed experts; where values and down projections are better, how, and what they are elsewhere. */
-#define MIX(name, type, base, embed, output, attn, experts, where_v, better_v, value, where_d, better_d, down)         \
+#define R(kinds, when, type)                                                                                           \
     {                                                                                                                  \
-        name, type, QUANT_##base, QUANT_##embed, QUANT_##output, QUANT_##attn, QUANT_##experts,                        \
-            {where_v, QUANT_##better_v, QUANT_##value},                                                                \
-        {                                                                                                              \
-            where_d, QUANT_##better_d, QUANT_##down                                                                    \
-        }                                                                                                              \
+        kinds, when, QUANT_##type                                                                                      \
     }
-/* One format, but for the embedding and the logits. */
-#define SAME(name, type, base, embed, output)                                                                          \
-    MIX(name, type, base, embed, output, base, base, NOWHERE, base, base, NOWHERE, base, base)
+#define OUT_Q6 R(OUTPUT, ALWAYS, Q6_K)
+#define EIGHT_Q8 R(VALUE | KEY, EIGHT, Q8_0)
+#define EIGHT_OUT R(MERGED, EIGHT, Q5_K)
+#define LOW(embed)                                                                                                     \
+    R(OUTPUT, ALWAYS, Q5_K), R(EMBED, ALWAYS, embed), R(VALUE, SHARED, Q4_K), R(KEY, EIGHT, Q4_K), EIGHT_OUT
 
 /* clang-format off */
 static const struct quantize_mix mixes[] = {
-    SAME("F32", 0, F32, F32, F32),
-    SAME("F16", 1, F16, F16, F16),
-    SAME("BF16", 32, BF16, BF16, BF16),
-    SAME("Q8_0", 7, Q8_0, Q8_0, Q8_0),
-    SAME("Q6_K", 18, Q6_K, Q6_K, Q6_K),
-    SAME("Q5_K_S", 16, Q5_K, Q5_K, Q6_K),
-    MIX("Q5_K_M", 17, Q5_K, Q5_K, Q6_K, Q5_K, Q5_K, SPREAD, Q6_K, Q5_K, SPREAD, Q6_K, Q5_K),
-    MIX("Q4_K_S", 14, Q4_K, Q4_K, Q6_K, Q4_K, Q4_K, FIRST_FOUR, Q5_K, Q4_K, FIRST_EIGHTH, Q5_K, Q4_K),
-    MIX("Q4_K_M", 15, Q4_K, Q4_K, Q6_K, Q4_K, Q4_K, SPREAD, Q6_K, Q4_K, SPREAD, Q6_K, Q4_K),
-    SAME("Q3_K_S", 11, Q3_K, Q3_K, Q6_K),
-    MIX("Q3_K_M", 12, Q3_K, Q3_K, Q6_K, Q4_K, Q3_K, FIRST_EIGHTH, Q5_K, Q4_K, SPREAD, Q4_K, Q3_K),
-    MIX("Q3_K_L", 13, Q3_K, Q3_K, Q6_K, Q5_K, Q3_K, EVERYWHERE, Q5_K, Q5_K, EVERYWHERE, Q5_K, Q5_K),
-    MIX("Q2_K", 10, Q2_K, Q2_K, Q6_K, Q3_K, Q2_K, EVERYWHERE, Q4_K, Q4_K, EVERYWHERE, Q3_K, Q3_K),
-    MIX("Q2_K_S", 21, Q2_K, Q2_K, Q6_K, Q2_K, Q2_K, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q4_K, Q2_K),
-    SAME("Q4_0", 2, Q4_0, Q4_0, Q6_K),
-    SAME("Q4_1", 3, Q4_1, Q4_1, Q6_K),
-    SAME("Q5_0", 8, Q5_0, Q5_0, Q6_K),
-    SAME("Q5_1", 9, Q5_1, Q5_1, Q6_K),
-    SAME("IQ4_NL", 25, IQ4_NL, IQ4_NL, Q6_K),
-    SAME("IQ4_XS", 30, IQ4_XS, IQ4_XS, Q6_K),
-    MIX("IQ3_S", 26, IQ3_S, IQ3_S, Q6_K, Q4_K, IQ3_S, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q4_K, IQ3_S),
-    MIX("IQ3_XXS", 23, IQ3_XXS, IQ3_S, Q6_K, IQ3_S, IQ3_XXS, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q4_K, IQ3_XXS),
-    MIX("IQ2_S", 28, IQ2_S, Q2_K, Q6_K, IQ3_S, IQ2_S, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, IQ3_S, IQ2_S),
-    MIX("IQ2_XS", 20, IQ2_XS, Q2_K, Q6_K, IQ2_S, IQ2_XS, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q2_K, IQ2_XS),
-    MIX("IQ2_XXS", 19, IQ2_XXS, Q2_K, Q6_K, IQ2_S, IQ2_XXS, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q2_K, IQ2_XXS),
-    MIX("IQ1_M", 31, IQ1_M, Q2_K, Q6_K, IQ2_XXS, IQ1_M, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q2_K, IQ1_M),
-    MIX("IQ1_S", 24, IQ1_S, Q2_K, Q6_K, IQ2_XXS, IQ1_S, EVERYWHERE, Q4_K, Q4_K, FIRST_EIGHTH, Q2_K, IQ1_S),
-    SAME("TQ1_0", 36, TQ1_0, Q4_K, Q6_K),
-    SAME("TQ2_0", 37, TQ2_0, Q4_K, Q6_K),
-    MIX("MXFP4_MOE", 38, Q8_0, Q8_0, Q8_0, Q8_0, MXFP4, NOWHERE, Q8_0, Q8_0, NOWHERE, Q8_0, Q8_0),
+    {"F32", 0, QUANT_F32, {{0}}},
+    {"F16", 1, QUANT_F16, {{0}}},
+    {"BF16", 32, QUANT_BF16, {{0}}},
+    {"Q8_0", 7, QUANT_Q8_0, {{0}}},
+    {"Q6_K", 18, QUANT_Q6_K, {EIGHT_Q8}},
+    {"Q5_K_S", 16, QUANT_Q5_K, {OUT_Q6, EIGHT_Q8}},
+    {"Q5_K_M", 17, QUANT_Q5_K, {OUT_Q6, EIGHT_Q8, R(VALUE, N_SPREAD, Q6_K), R(DOWN, SPREAD, Q6_K)}},
+    {"Q4_K_S", 14, QUANT_Q4_K, {OUT_Q6, EIGHT_Q8, EIGHT_OUT, R(VALUE, N_FIRST_FOUR, Q5_K), R(DOWN, FIRST_EIGHTH, Q5_K)}},
+    {"Q4_K_M", 15, QUANT_Q4_K, {OUT_Q6, EIGHT_Q8, EIGHT_OUT, R(VALUE, N_SPREAD, Q6_K), R(DOWN, SPREAD, Q6_K)}},
+    {"Q3_K_S", 11, QUANT_Q3_K, {OUT_Q6, EIGHT_Q8, EIGHT_OUT}},
+    {"Q3_K_M", 12, QUANT_Q3_K, {OUT_Q6, EIGHT_Q8, EIGHT_OUT, R(MERGED, ALWAYS, Q4_K), R(VALUE, N_FIRST_TWO, Q5_K),
+                                R(VALUE, ALWAYS, Q4_K), R(DOWN, FIRST_SIXTEENTH, Q5_K), R(DOWN, ALWAYS, Q4_K)}},
+    {"Q3_K_L", 13, QUANT_Q3_K, {OUT_Q6, EIGHT_Q8, R(MERGED, NOT_EIGHT, Q5_K), R(VALUE | DOWN, ALWAYS, Q5_K)}},
+    {"Q2_K", 10, QUANT_Q2_K, {OUT_Q6, EIGHT_Q8, EIGHT_OUT, R(VALUE, GROUPED, Q4_K), R(VALUE | MERGED | DOWN, ALWAYS, Q3_K)}},
+    {"Q2_K_S", 21, QUANT_Q2_K, {OUT_Q6, EIGHT_Q8, R(VALUE, GROUPED, Q4_K), R(DOWN, FIRST_EIGHTH, Q4_K)}},
+    {"Q4_0", 2, QUANT_Q4_0, {OUT_Q6, EIGHT_Q8, R(DOWN, WEIGHED_FIRST_EIGHTH, Q4_1)}},
+    {"Q4_1", 3, QUANT_Q4_1, {OUT_Q6, EIGHT_Q8}},
+    {"Q5_0", 8, QUANT_Q5_0, {OUT_Q6, EIGHT_Q8, R(DOWN, WEIGHED_FIRST_EIGHTH, Q5_1)}},
+    {"Q5_1", 9, QUANT_Q5_1, {OUT_Q6, EIGHT_Q8}},
+    {"IQ4_NL", 25, QUANT_IQ4_NL, {OUT_Q6, EIGHT_Q8, EIGHT_OUT, R(VALUE, GROUPED, Q5_K), R(DOWN, PLAIN_FIRST_EIGHTH, Q5_K)}},
+    {"IQ4_XS", 30, QUANT_IQ4_XS, {OUT_Q6, EIGHT_Q8, EIGHT_OUT, R(VALUE, GROUPED, Q5_K), R(DOWN, PLAIN_FIRST_EIGHTH, Q5_K)}},
+    {"IQ3_M", 27, QUANT_IQ3_S, {OUT_Q6, EIGHT_Q8, EIGHT_OUT, R(VALUE | MERGED, ALWAYS, Q4_K), R(DOWN, FIRST_EIGHTH, Q4_K),
+                                R(DOWN, EIGHT_SPREAD, Q4_K)}},
+    {"IQ3_S", 26, QUANT_IQ3_S, {OUT_Q6, EIGHT_Q8, EIGHT_OUT, R(VALUE, GROUPED, Q4_K)}},
+    {"IQ3_XS", 22, QUANT_IQ3_S, {OUT_Q6, EIGHT_Q8, EIGHT_OUT, R(VALUE, GROUPED, Q4_K), R(KEY | QUERY, ALWAYS, IQ3_XXS),
+                                 R(WIDEN, MIDDLE, IQ3_XXS)}},
+    {"IQ3_XXS", 23, QUANT_IQ3_XXS, {R(OUTPUT, ALWAYS, Q5_K), R(EMBED, ALWAYS, IQ3_S), EIGHT_Q8, EIGHT_OUT,
+                                    R(MERGED, ALWAYS, IQ3_S), R(VALUE, GROUPED, Q4_K), R(VALUE, PLAIN, IQ3_S),
+                                    R(KEY | QUERY, ALWAYS, IQ2_S), R(DOWN, PLAIN_FIRST_EIGHTH, Q4_K),
+                                    R(DOWN, PLAIN, Q3_K)}},
+    {"IQ2_M", 29, QUANT_IQ2_S, {LOW(IQ3_S), R(VALUE | MERGED, ALWAYS, IQ3_S), R(DOWN, N_FIRST_EIGHTH, IQ3_S)}},
+    {"IQ2_S", 28, QUANT_IQ2_XS, {LOW(IQ3_S), R(VALUE | MERGED, ALWAYS, IQ3_S), R(DOWN, N_FIRST_EIGHTH, IQ3_S)}},
+    {"IQ2_XS", 20, QUANT_IQ2_XS, {LOW(Q2_K), R(VALUE, ALWAYS, Q2_K), R(DOWN, N_FIRST_EIGHTH, Q2_K)}},
+    {"IQ2_XXS", 19, QUANT_IQ2_XXS, {LOW(Q2_K), R(VALUE, ALWAYS, Q2_K), R(DOWN, N_FIRST_EIGHTH, Q2_K)}},
+    {"IQ1_M", 31, QUANT_IQ1_M, {LOW(Q2_K), R(VALUE, ALWAYS, Q2_K), R(MERGED, ALWAYS, IQ2_XXS), R(DOWN, N_FIRST_EIGHTH, Q2_K)}},
+    {"IQ1_S", 24, QUANT_IQ1_S, {LOW(Q2_K), R(VALUE, ALWAYS, Q2_K), R(MERGED, ALWAYS, IQ2_XXS), R(DOWN, N_FIRST_EIGHTH, Q2_K)}},
+    {"TQ1_0", 36, QUANT_TQ1_0, {OUT_Q6, R(EMBED, ALWAYS, Q4_K), EIGHT_Q8}},
+    {"TQ2_0", 37, QUANT_TQ2_0, {OUT_Q6, R(EMBED, ALWAYS, Q4_K), EIGHT_Q8}},
+    {"MXFP4_MOE", 38, QUANT_Q8_0, {R(ROUTED, ALWAYS, MXFP4)}},
 };
 /* clang-format on */
 
@@ -101,6 +148,8 @@ uint32_t quantize_mix_file_type(const struct quantize_mix *mix)
     return mix->file_type;
 }
 
+/* -------------------------------------------------------------------------------------------------- tensors */
+
 static bool contains(struct gguf_string s, const char *part)
 {
     size_t len = strlen(part);
@@ -115,11 +164,6 @@ static bool ends(struct gguf_string s, const char *tail)
     return s.len >= len && memcmp(s.bytes + s.len - len, tail, len) == 0;
 }
 
-static bool is(struct gguf_string s, const char *name)
-{
-    return s.len == strlen(name) && memcmp(s.bytes, name, s.len) == 0;
-}
-
 /* N of "blk.N."; 0 for a tensor outside the layers. */
 static uint32_t layer_of(struct gguf_string s)
 {
@@ -130,14 +174,35 @@ static uint32_t layer_of(struct gguf_string s)
     return n;
 }
 
-uint32_t quantize_layers(const struct gguf *file)
+static enum kind kind_of(struct gguf_string name)
 {
-    uint32_t most = 0;
-    for (size_t i = 0; i < gguf_tensor_count(file); i++) {
-        uint32_t n = layer_of(gguf_tensor_at(file, i)->name) + 1;
-        if (n > most) most = n;
-    }
-    return most;
+    static const struct {
+        const char *part;
+        enum kind kind;
+    } parts[] = {
+        {"token_embd.", EMBED},
+        {"attn_q.", QUERY},
+        {"attn_k.", KEY},
+        {"attn_v.", VALUE},
+        {"attn_kv_b.", VALUE},
+        {"attn_output.", MERGED},
+        {"attn_", LATENT},
+        {"ssm_", DECAY},
+        {"ffn_gate_up_exps.", ROUTED_GATE},
+        {"ffn_gate_exps.", ROUTED_GATE},
+        {"ffn_up_exps.", ROUTED_UP},
+        {"ffn_down_exps.", ROUTED_DOWN},
+        {"ffn_gate_shexp.", SHARED_GATE},
+        {"ffn_up_shexp.", SHARED_UP},
+        {"ffn_down_shexp.", SHARED_DOWN},
+        {"ffn_gate.", DENSE_GATE},
+        {"ffn_up.", DENSE_UP},
+        {"ffn_down.", DENSE_DOWN},
+    };
+    if (name.len == sizeof "output.weight" - 1 && memcmp(name.bytes, "output.weight", name.len) == 0) return OUTPUT;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        if (contains(name, parts[i].part)) return parts[i].kind;
+    return OTHER;
 }
 
 bool quantize_keeps_f32(const struct gguf_tensor *t)
@@ -146,26 +211,99 @@ bool quantize_keeps_f32(const struct gguf_tensor *t)
     return vector || !ends(t->name, ".weight") || contains(t->name, "ssm_conv1d") || contains(t->name, "ffn_gate_inp");
 }
 
-static enum quant_type apply(const struct rule *r, uint32_t layer, uint32_t n)
+void quantize_source(struct quantize_source *out, const struct gguf *file, bool weighed)
 {
-    uint32_t eighth = n / 8;
-    bool spread = layer < eighth || layer >= 7 * n / 8 || (layer - eighth) % 3 == 2;
-    bool better = (r->where == EVERYWHERE) || (r->where == FIRST_EIGHTH && layer < eighth) ||
-                  (r->where == FIRST_FOUR && layer < 4) || (r->where == SPREAD && spread);
-    return better ? r->better : r->otherwise;
+    struct gguf_string architecture = {"", 0};
+    char key[96];
+    *out = (struct quantize_source){.file = file, .weighed = weighed};
+    for (size_t i = 0; i < gguf_tensor_count(file); i++) {
+        struct gguf_string name = gguf_tensor_at(file, i)->name;
+        uint32_t n = layer_of(name) + 1;
+        if (n > out->layers) out->layers = n;
+        out->values += kind_of(name) == VALUE;
+    }
+    gguf_get_string(file, "general.architecture", &architecture);
+    snprintf(key, sizeof key, "%.*s.expert_count", (int)architecture.len, architecture.bytes);
+    gguf_get_u32(file, key, &out->experts);
+    uint32_t heads = 0, keys = 0;
+    snprintf(key, sizeof key, "%.*s.attention.head_count", (int)architecture.len, architecture.bytes);
+    gguf_get_u32(file, key, &heads);
+    snprintf(key, sizeof key, "%.*s.attention.head_count_kv", (int)architecture.len, architecture.bytes);
+    gguf_get_u32(file, key, &keys); /* one number a layer, as in kimi-linear: the first has no such heads */
+    out->grouped = keys && heads / keys >= 4;
 }
 
-const struct quant_format *quantize_choose(const struct quantize_mix *mix, const struct gguf_tensor *t,
-                                           uint32_t n_layers)
+/* How many tensors of these kinds come before t, in the order of layers and names. */
+static uint32_t place_among(const struct quantize_source *s, unsigned kinds, const struct gguf_tensor *t)
 {
-    uint32_t layer = layer_of(t->name);
+    uint32_t n = 0, layer = layer_of(t->name);
+    for (size_t i = 0; i < gguf_tensor_count(s->file); i++) {
+        struct gguf_string other = gguf_tensor_at(s->file, i)->name;
+        if (!(kind_of(other) & kinds)) continue;
+        size_t len = other.len < t->name.len ? other.len : t->name.len;
+        int order = memcmp(other.bytes, t->name.bytes, len);
+        bool before = order < 0 || (order == 0 && other.len < t->name.len);
+        n += layer_of(other) < layer || (layer_of(other) == layer && before);
+    }
+    return n;
+}
+
+static bool is_spread(uint32_t i, uint32_t n)
+{
+    return i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
+}
+
+static bool speaks(enum when when, const struct quantize_source *s, const struct gguf_tensor *t)
+{
+    uint32_t layer = layer_of(t->name), n = s->layers;
+    bool at_end = layer < n / 8 || layer >= 7 * n / 8;
+    switch (when) {
+    case ALWAYS:
+        return true;
+    case FIRST_SIXTEENTH:
+        return layer < n / 16;
+    case FIRST_EIGHTH:
+        return layer < n / 8;
+    case MIDDLE:
+        return !at_end;
+    case ENDS:
+        return at_end;
+    case SPREAD:
+        return is_spread(layer, n);
+    case N_SPREAD:
+        return is_spread(place_among(s, VALUE, t), s->values);
+    case N_FIRST_TWO:
+        return place_among(s, VALUE, t) < 2;
+    case N_FIRST_FOUR:
+        return place_among(s, VALUE, t) < 4;
+    case N_FIRST_EIGHTH:
+        return place_among(s, DOWN, t) < n / 8;
+    case EIGHT:
+        return s->experts == 8;
+    case NOT_EIGHT:
+        return s->experts != 8;
+    case EIGHT_SPREAD:
+        return s->experts == 8 && is_spread(layer, n);
+    case GROUPED:
+        return s->grouped;
+    case SHARED:
+        return s->grouped || s->experts >= 4;
+    case WEIGHED_FIRST_EIGHTH:
+        return s->weighed && layer < n / 8;
+    case PLAIN:
+        return !s->weighed;
+    case PLAIN_FIRST_EIGHTH:
+        return !s->weighed && layer < n / 8;
+    }
+    return false;
+}
+
+const struct quant_format *quantize_choose(const struct quantize_mix *mix, const struct quantize_source *source,
+                                           const struct gguf_tensor *t)
+{
     if (quantize_keeps_f32(t)) return quant_format(QUANT_F32);
-    if (is(t->name, "token_embd.weight")) return quant_format(mix->embed);
-    if (is(t->name, "output.weight")) return quant_format(mix->output);
-    if (contains(t->name, "attn_output")) return quant_format(mix->attn_output);
-    if (contains(t->name, "attn_v") || contains(t->name, "attn_kv_b"))
-        return quant_format(apply(&mix->value, layer, n_layers));
-    if (mix->experts != mix->base && contains(t->name, "_exps.")) return quant_format(mix->experts);
-    if (contains(t->name, "ffn_down")) return quant_format(apply(&mix->down, layer, n_layers));
+    enum kind kind = kind_of(t->name);
+    for (const struct rule *r = mix->rules; r < mix->rules + MOST_RULES && r->kinds; r++)
+        if ((r->kinds & (unsigned)kind) && speaks(r->when, source, t)) return quant_format(r->type);
     return quant_format(mix->base);
 }

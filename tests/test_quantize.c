@@ -55,30 +55,73 @@ static void test_short_rows_fall_back(void **state)
         assert_int_equal(quantize_fallback(quant_format((uint32_t)rows[i].wanted), rows[i].row)->type, rows[i].got);
 }
 
-static enum quant_type chosen(const char *mix, const char *name, uint64_t rows)
+/* The format of one tensor of the test model (four layers, the last of them MLA; eight experts), or of the same model
+ * with another number of experts. */
+static enum quant_type chosen(const char *mix, const char *name, uint32_t experts, bool weighed)
 {
-    struct gguf_tensor t = {.name = {name, strlen(name)}, .ne = {256, rows, 1, 1}};
-    return quantize_choose(quantize_mix_named(mix), &t, 16)->type;
+    struct gguf *g;
+    struct error error;
+    struct quantize_source source;
+    assert_int_equal(gguf_open(&g, in_path, &error), 0);
+    quantize_source(&source, g, weighed);
+    assert_int_equal(source.layers, 4);
+    assert_int_equal(source.experts, 8);
+    assert_int_equal(source.values, 3);
+    assert_false(source.grouped);
+    source.experts = experts;
+    const struct gguf_tensor *t = gguf_tensor_named(g, name);
+    assert_non_null(t);
+    enum quant_type type = quantize_choose(quantize_mix_named(mix), &source, t)->type;
+    gguf_close(&g);
+    return type;
 }
 
+/* What llama.cpp v0.5.0 chooses for the same tensors of such models. */
 static void test_mixes_choose(void **state)
 {
     (void)state;
+    static const struct {
+        const char *mix, *tensor;
+        uint32_t experts;
+        bool weighed;
+        enum quant_type type;
+    } rows[] = {
+        {"q4_k_m", "blk.1.ffn_up_exps.weight", 256, false, QUANT_Q4_K},
+        {"Q4_K_M", "blk.2.ffn_down_exps.weight", 256, false, QUANT_Q6_K},
+        {"Q4_K_M", "blk.1.ffn_down_exps.weight", 256, false, QUANT_Q4_K},
+        {"Q4_K_M", "blk.0.attn_v.weight", 256, false, QUANT_Q4_K},
+        {"Q4_K_M", "blk.2.attn_v.weight", 256, false, QUANT_Q6_K},
+        {"Q4_K_M", "blk.2.attn_v.weight", 8, false, QUANT_Q8_0},
+        {"Q4_K_M", "blk.2.attn_k.weight", 8, false, QUANT_Q8_0},
+        {"Q4_K_M", "output.weight", 256, false, QUANT_Q6_K},
+        {"Q4_K_S", "blk.2.attn_v.weight", 256, false, QUANT_Q5_K},
+        {"Q3_K_M", "blk.1.attn_v.weight", 256, false, QUANT_Q5_K},
+        {"Q3_K_M", "blk.2.attn_v.weight", 256, false, QUANT_Q4_K},
+        {"Q3_K_M", "blk.3.ffn_down_exps.weight", 256, false, QUANT_Q4_K},
+        {"Q3_K_L", "blk.3.attn_output.weight", 256, false, QUANT_Q5_K},
+        {"Q3_K_L", "blk.3.attn_output.weight", 8, false, QUANT_Q3_K},
+        {"Q2_K", "blk.3.attn_output.weight", 256, false, QUANT_Q3_K},
+        {"Q2_K", "blk.3.attn_v_b.weight", 256, false, QUANT_Q2_K},
+        {"IQ3_XXS", "blk.1.ffn_down_exps.weight", 256, false, QUANT_Q3_K},
+        {"IQ3_XXS", "blk.1.ffn_down_exps.weight", 256, true, QUANT_IQ3_XXS},
+        {"IQ2_M", "blk.0.attn_v.weight", 256, true, QUANT_Q4_K},
+        {"IQ2_M", "token_embd.weight", 256, true, QUANT_IQ3_S},
+        {"MXFP4_MOE", "blk.3.ffn_up_exps.weight", 256, false, QUANT_MXFP4},
+        {"MXFP4_MOE", "blk.3.ffn_up_shexp.weight", 256, false, QUANT_Q8_0},
+        {"Q2_K", "blk.1.ssm_conv1d_q.weight", 256, false, QUANT_F32},
+        {"Q2_K", "blk.1.ssm_a", 256, false, QUANT_F32},
+        {"Q2_K", "blk.1.ssm_dt.bias", 256, false, QUANT_F32},
+        {"Q2_K", "blk.1.exp_probs_b.bias", 256, false, QUANT_F32},
+        {"Q2_K", "blk.1.ffn_gate_inp.weight", 256, false, QUANT_F32},
+        {"Q2_K", "output_norm.weight", 256, false, QUANT_F32},
+    };
     assert_null(quantize_mix_named("Q9_Z"));
     for (size_t i = 0; quantize_mix_name(i); i++) assert_non_null(quantize_mix_named(quantize_mix_name(i)));
-    assert_int_equal(chosen("q4_k_m", "blk.0.ffn_up_exps.weight", 8), QUANT_Q4_K);
-    assert_int_equal(chosen("Q4_K_M", "blk.0.ffn_down_exps.weight", 8), QUANT_Q6_K);
-    assert_int_equal(chosen("Q4_K_M", "blk.2.ffn_down_exps.weight", 8), QUANT_Q4_K);
-    assert_int_equal(chosen("Q4_K_M", "blk.4.attn_v.weight", 8), QUANT_Q6_K);
-    assert_int_equal(chosen("Q4_K_M", "blk.15.attn_v.weight", 8), QUANT_Q6_K);
-    assert_int_equal(chosen("Q4_K_M", "output.weight", 8), QUANT_Q6_K);
-    assert_int_equal(chosen("Q2_K", "blk.3.attn_output.weight", 8), QUANT_Q3_K);
-    assert_int_equal(chosen("MXFP4_MOE", "blk.3.ffn_up_exps.weight", 8), QUANT_MXFP4);
-    assert_int_equal(chosen("MXFP4_MOE", "blk.3.ffn_up_shexp.weight", 8), QUANT_Q8_0);
-    static const char *const kept[] = {"blk.1.ssm_conv1d_q.weight", "blk.1.ssm_a", "blk.1.ssm_dt.bias",
-                                       "blk.1.exp_probs_b.bias", "blk.1.ffn_gate_inp.weight"};
-    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) assert_int_equal(chosen("Q4_K_M", kept[i], 8), QUANT_F32);
-    assert_int_equal(chosen("Q4_K_M", "output_norm.weight", 1), QUANT_F32);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (chosen(rows[i].mix, rows[i].tensor, rows[i].experts, rows[i].weighed) != rows[i].type)
+            fail_msg(
+                "%s, %u experts: %s is %s", rows[i].mix, rows[i].experts, rows[i].tensor,
+                quant_format((uint32_t)chosen(rows[i].mix, rows[i].tensor, rows[i].experts, rows[i].weighed))->name);
 }
 
 /* Relative squared distance of two tensors' weights. */
@@ -101,7 +144,9 @@ static double distance(const struct gguf_tensor *a, const struct gguf_tensor *b)
 
 static void compare(const struct gguf *a, const struct gguf *b, const struct quantize_params *p, double most)
 {
-    uint32_t layers = quantize_layers(a), n;
+    uint32_t n;
+    struct quantize_source source;
+    quantize_source(&source, a, p->importance != NULL);
     assert_int_equal(gguf_tensor_count(a), gguf_tensor_count(b));
     for (size_t i = 0; i < gguf_tensor_count(a); i++) {
         const struct gguf_tensor *x = gguf_tensor_at(a, i), *y = gguf_tensor_at(b, i);
@@ -109,7 +154,7 @@ static void compare(const struct gguf *a, const struct gguf *b, const struct qua
         assert_memory_equal(x->name.bytes, y->name.bytes, x->name.len);
         assert_memory_equal(x->ne, y->ne, sizeof x->ne);
         if (!p->n_overrides)
-            assert_ptr_equal(y->format, quantize_fallback(quantize_choose(p->mix, x, layers), x->ne[0]));
+            assert_ptr_equal(y->format, quantize_fallback(quantize_choose(p->mix, &source, x), x->ne[0]));
         if (quantize_keeps_f32(x)) assert_memory_equal(x->data, y->data, x->bytes);
         assert_true(distance(x, y) <= most);
     }
