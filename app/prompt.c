@@ -66,19 +66,20 @@ int prompt_prefix(const struct engine *engine, const char *system_text, const st
     if (!rc) rc = chat_begin(engine, out, error);
     if (!rc) rc = chat_turn(engine, CHAT_SYSTEM, system_text, strlen(system_text), out, error);
     if (!rc) rc = chat_open(engine, CHAT_USER, out, error);
-    if (!rc) rc = engine_tokenize(engine, text, len, out, error);
+    if (!rc && len) rc = chat_text(engine, CHAT_USER, text, len, out, error);
     free(text);
     return rc;
 }
 
-int prompt_question(const struct engine *engine, const char *question, size_t len, bool is_first,
+int prompt_question(const struct engine *engine, const char *question, size_t len, enum prompt_place place,
                     struct token_list *out, struct error *error)
 {
     trim(&question, &len);
     if (!len) return error_set(error, ERROR_USAGE, "The question is empty.");
-    int rc = is_first ? 0 : chat_open(engine, CHAT_USER, out, error);
-    if (!rc) rc = engine_tokenize(engine, question, len, out, error);
-    if (!rc) rc = chat_close(engine, out, error);
+    int rc = place == PROMPT_LATER ? chat_open(engine, CHAT_USER, out, error) : 0;
+    if (!rc && place == PROMPT_ON_DOCUMENTS) rc = engine_tokenize(engine, question, len, out, error);
+    if (!rc && place != PROMPT_ON_DOCUMENTS) rc = chat_text(engine, CHAT_USER, question, len, out, error);
+    if (!rc) rc = chat_close(engine, CHAT_USER, out, error);
     if (!rc) rc = chat_open(engine, CHAT_ASSISTANT, out, error);
     return rc;
 }
@@ -86,8 +87,8 @@ int prompt_question(const struct engine *engine, const char *question, size_t le
 int prompt_answer(const struct engine *engine, const char *answer, size_t len, struct token_list *out,
                   struct error *error)
 {
-    int rc = engine_tokenize(engine, answer, len, out, error);
-    return rc ? rc : chat_close(engine, out, error);
+    int rc = chat_text(engine, CHAT_ASSISTANT, answer, len, out, error);
+    return rc ? rc : chat_close(engine, CHAT_ASSISTANT, out, error);
 }
 
 /* ------------------------------------------------------------------------------------------------ kept turns */
@@ -96,8 +97,8 @@ int prompt_answer(const struct engine *engine, const char *answer, size_t len, s
 static int frame_turn(const struct engine *engine, const struct prompt_turn *t, struct token_list *before,
                       struct token_list *after, struct error *error)
 {
-    int rc = t->is_question && !t->is_first ? chat_open(engine, CHAT_USER, before, error) : 0;
-    if (!rc) rc = chat_close(engine, after, error);
+    int rc = t->is_question && t->place == PROMPT_LATER ? chat_open(engine, CHAT_USER, before, error) : 0;
+    if (!rc) rc = chat_close(engine, t->is_question ? CHAT_USER : CHAT_ASSISTANT, after, error);
     return !rc && t->is_question ? chat_open(engine, CHAT_ASSISTANT, after, error) : rc;
 }
 
@@ -151,6 +152,6 @@ int prompt_kept_turn(const struct engine *engine, const struct prompt_turn *turn
     int rc = turn_fits(engine, &t, &fits, error);
     if (rc) return rc;
     if (fits) return token_list_append(out, t.ids, t.n_ids, error);
-    return t.is_question ? prompt_question(engine, t.text, t.len, t.is_first, out, error)
+    return t.is_question ? prompt_question(engine, t.text, t.len, t.place, out, error)
                          : prompt_answer(engine, t.text, t.len, out, error);
 }

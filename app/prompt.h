@@ -3,9 +3,9 @@
  * The layout of a prompt as tokens. A session's prompt is one growing list:
  *
  *   [BOS] system-turn | user-open documents "\n\n"        prompt_prefix: shared by every question
- *   question im_end assistant-open                        prompt_question: the tokens of a user turn
- *   answer im_end                                         the tokens of an assistant turn
- *   user-open question im_end assistant-open  ...         later questions open their own turn
+ *   question close assistant-open                         prompt_question: the tokens of a user turn
+ *   answer close                                          the tokens of an assistant turn
+ *   user-open question close assistant-open  ...          later questions open their own turn
  *
  * One document stands alone; each after it is preceded by "File: NAME" and a blank line, the second also by a sentence
  * that names the first: what is added at the end leaves the tokens before it as they were. The prefix ends after the
@@ -22,15 +22,18 @@ extern const char prompt_system_text[];
 /* Appends to *out. system_text: NULL = the default. No documents: the prefix ends with user-open. */
 int prompt_prefix(const struct engine *, const char *system_text, const struct worker_document *, size_t count,
                   struct token_list *out, struct error *);
-/* is_first: directly behind the prefix. White space around the question is dropped; an empty one is ERROR_USAGE. */
-int prompt_question(const struct engine *, const char *question, size_t len, bool is_first, struct token_list *out,
+/* What a question stands behind: an answer, the documents of the prefix, or a prefix without documents. */
+enum prompt_place { PROMPT_LATER, PROMPT_ON_DOCUMENTS, PROMPT_ALONE };
+/* White space around the question is dropped; an empty one is ERROR_USAGE. */
+int prompt_question(const struct engine *, const char *question, size_t len, enum prompt_place, struct token_list *out,
                     struct error *);
 /* An answer given as text, for a session that another model wrote. */
 int prompt_answer(const struct engine *, const char *answer, size_t len, struct token_list *out, struct error *);
 
 /* A turn as it is kept: its words, and the tokens that some model had for them. */
 struct prompt_turn {
-    bool is_question, is_first; /* is_first: see prompt_question */
+    bool is_question;
+    enum prompt_place place; /* of a question */
     const char *text;
     size_t len;
     const uint32_t *ids;

@@ -55,6 +55,7 @@ static int open_engine(struct worker *w, struct error *error)
     struct engine *engine = NULL;
     int rc = check_memory(w, &params, error);
     if (!rc) rc = engine_open(&engine, &params, error);
+    if (!rc && chat_note(engine)) worker_note(w, ERROR_NONE, "%s", chat_note(engine));
     if (!rc) rc = timeline_create(&w->timeline, engine, error);
     if (!rc) rc = sampler_create(&w->sampler, &w->params.sample, engine_info(engine)->n_vocab, error);
     if (!rc) {
@@ -81,11 +82,17 @@ int worker_push_turn(struct worker *w, struct error *error)
     return 0;
 }
 
+enum prompt_place worker_place(const struct worker *w)
+{
+    if (w->n_turns) return PROMPT_LATER;
+    return w->has_documents ? PROMPT_ON_DOCUMENTS : PROMPT_ALONE;
+}
+
 static int add_stored_turn(struct worker *w, const struct store_turn *t, struct error *error)
 {
     const struct prompt_turn turn = {
         .is_question = t->role == STORE_USER,
-        .is_first = !w->n_turns,
+        .place = worker_place(w),
         .text = t->text,
         .len = t->text_len,
         .ids = t->ids,
@@ -164,6 +171,7 @@ static int build_prompt(struct worker *w, const struct job *job, struct error *e
     w->saved_segments = 0;
     int rc = prompt_prefix(w->engine, w->params.system_text, job->documents, job->n_documents, &w->prompt, error);
     w->prefix = w->prompt.count;
+    w->has_documents = job->n_documents > 0;
     if (!rc && w->session && w->params.store) rc = add_stored_turns(w, error);
     size_t context = engine_info(w->engine)->context;
     if (rc || w->prompt.count + 3 <= context) return rc;

@@ -221,7 +221,7 @@ static int keep_answer(struct answer *a, const struct job *job, const struct ans
     struct json meta = {0};
     describe_answer(a, stats, &meta);
     char *meta_text = json_end(&meta);
-    int rc = chat_close(w->engine, &a->tokens, error);
+    int rc = chat_close(w->engine, CHAT_ASSISTANT, &a->tokens, error);
     if (!rc) rc = token_list_append(&w->prompt, a->question.ids, a->question.count, error);
     if (!rc) rc = worker_push_turn(w, error);
     if (!rc) rc = token_list_append(&w->prompt, a->tokens.ids, a->tokens.count, error);
@@ -260,7 +260,7 @@ static int read_question(struct answer *a, const struct job *job, struct error *
 {
     struct worker *w = a->worker;
     size_t context = engine_info(w->engine)->context;
-    int rc = prompt_question(w->engine, job->text, job->len, !w->n_turns, &a->question, error);
+    int rc = prompt_question(w->engine, job->text, job->len, worker_place(w), &a->question, error);
     if (rc) return rc;
     a->prompt = w->prompt.count + a->question.count;
     if (a->prompt + 2 > context)

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "app/prompt.h"
 #include "app/worker.h"
 
 #define WORKER_CHECKPOINT_TOKENS 8192u /* at least every so many tokens ... */
@@ -66,6 +67,7 @@ struct worker {
     int64_t session, held;    /* held: which one is marked as in use */
     struct token_list prompt; /* the prefix and the turns so far */
     size_t prefix;            /* tokens of it before the first question */
+    bool has_documents;       /* in the prefix */
     size_t *turn_ends;        /* [n_turns] prompt length after each turn */
     size_t n_turns, turn_capacity;
     size_t saved_segments; /* leading row segments of the prompt known to be stored or queued */
@@ -77,6 +79,7 @@ double worker_clock(void); /* seconds, monotonic */
 /* Test hook: tells the time instead. NULL: the system does. Set before the worker starts. */
 extern double (*worker_clock_told)(void);
 bool worker_is_cancelled(const struct worker *);
+enum prompt_place worker_place(const struct worker *); /* of the next question */
 
 /* Events. Out of memory is told through the spare node, once. */
 void worker_emit(struct worker *, struct event *); /* takes text over */

@@ -38,9 +38,20 @@ int chat_open(const struct engine *engine, enum chat_role role, struct token_lis
     return turns_open(engine_tokenizer(engine), role, out, error);
 }
 
-int chat_close(const struct engine *engine, struct token_list *out, struct error *error)
+int chat_text(const struct engine *engine, enum chat_role role, const char *text, size_t len, struct token_list *out,
+              struct error *error)
 {
-    return turns_close(engine_tokenizer(engine), out, error);
+    return turns_text(engine_tokenizer(engine), role, text, len, out, error);
+}
+
+int chat_close(const struct engine *engine, enum chat_role role, struct token_list *out, struct error *error)
+{
+    return turns_close(engine_tokenizer(engine), role, out, error);
+}
+
+const char *chat_note(const struct engine *engine)
+{
+    return tokenizer_chat_note(engine_tokenizer(engine));
 }
 
 int chat_turn(const struct engine *engine, enum chat_role role, const char *text, size_t len, struct token_list *out,
@@ -48,8 +59,8 @@ int chat_turn(const struct engine *engine, enum chat_role role, const char *text
 {
     size_t count = out->count;
     int rc = chat_open(engine, role, out, error);
-    if (rc == 0) rc = engine_tokenize(engine, text, len, out, error);
-    if (rc == 0) rc = chat_close(engine, out, error);
+    if (rc == 0) rc = chat_text(engine, role, text, len, out, error);
+    if (rc == 0) rc = chat_close(engine, role, out, error);
     if (rc) out->count = count;
     return rc;
 }

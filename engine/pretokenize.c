@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * The matcher of the kimi-k2 pattern (pretokenize.h). Every match_* function takes a place in the text and returns
- * where its alternative ends when it matches there, else the place itself; backtracking is spelled out, and no
+ * The walk, and the matcher of the kimi-k2 pattern (pretokenize.h). Every match_* function takes a place in the text and
+ * returns where its alternative ends when it matches there, else the place itself; backtracking is spelled out, and no
  * alternative reads more than a constant number of times what the match and the run after it hold.
  */
-#include "engine/pretokenize.h"
-
-#include <stdint.h>
+#include "engine/pretokenize_internal.h"
 
 #include "engine/unicode_tables.h"
 #include "engine/utf8.h"
@@ -170,8 +168,13 @@ static size_t find_cut(struct pretokenizer *p)
 bool pretokenizer_next(struct pretokenizer *p, const char **piece, size_t *n)
 {
     if (p->at >= p->len) return false;
-    if (p->at >= p->cut) p->cut = find_cut(p);
-    size_t end = match_piece(p, p->at);
+    size_t end;
+    if (p->kind == PRETOKENIZE_DEEPSEEK_LLM) {
+        end = pretokenize_deepseek(p);
+    } else {
+        if (p->at >= p->cut) p->cut = find_cut(p);
+        end = match_piece(p, p->at);
+    }
     *piece = p->text + p->at;
     *n = end - p->at;
     p->at = end;

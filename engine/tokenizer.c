@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/pretokenize.h"
 #include "engine/token_list.h"
 #include "engine/tokenizer_internal.h"
 
@@ -33,6 +32,16 @@ bool tokenizer_add_bos(const struct tokenizer *t)
     return t->add_bos;
 }
 
+enum chat_form tokenizer_chat(const struct tokenizer *t)
+{
+    return t->chat;
+}
+
+const char *tokenizer_chat_note(const struct tokenizer *t)
+{
+    return t->chat_note;
+}
+
 static int encode_piece(const struct tokenizer *t, const char *piece, size_t n, struct token_list *out,
                         struct error *error)
 {
@@ -49,7 +58,7 @@ static int encode_piece(const struct tokenizer *t, const char *piece, size_t n, 
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, struct token_list *out,
                      struct error *error)
 {
-    struct pretokenizer walk = {.text = text, .len = len};
+    struct pretokenizer walk = {.text = text, .len = len, .kind = t->pre};
     size_t count = out->count, n;
     const char *piece;
     while (pretokenizer_next(&walk, &piece, &n)) {

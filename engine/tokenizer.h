@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The tokenizer: byte-level BPE behind the kimi-k2 pre-tokeniser (pretokenize.h), read from a model file or from a
- * tiktoken vocabulary. Read-only once open.
+ * The tokenizer: byte-level BPE behind one of the pre-tokenisers of pretokenize.h, read from a model file or from a
+ * tiktoken vocabulary (kimi-k2). Read-only once open.
  *
  * A token is ordinary (it stands for bytes), special (it has a name, and no text becomes it) or unused (neither).
  * Merge order. With `tokenizer.ggml.merges` a pair joins as the list says, and a pre-token which is itself a token is
@@ -16,7 +16,7 @@
 
 struct tokenizer;
 
-enum tokenizer_mark { /* the specials the program itself needs */
+enum tokenizer_mark { /* the specials the program itself needs; from MARK_END on those of Kimi's chat template */
                       MARK_BOS,
                       MARK_EOS,
                       MARK_EOT,
@@ -56,9 +56,20 @@ const char *tokenizer_bytes(const struct tokenizer *, uint32_t id, size_t *len);
 const char *tokenizer_special_name(const struct tokenizer *, uint32_t id);
 bool tokenizer_is_stop(const struct tokenizer *, uint32_t id);
 
+/* The chat template, known by its shape in tokenizer.chat_template; where that is absent or unknown, by the
+ * pre-tokeniser. */
+enum chat_form {
+    CHAT_KIMI,     /* <|im_ROLE|>ROLE<|im_middle|>text<|im_end|>, nothing between turns */
+    CHAT_DEEPSEEK, /* "text\n\n", "User: text\n\n", "Assistant: text" and the token of the end; [BOS] before all */
+};
+enum chat_form tokenizer_chat(const struct tokenizer *);
+/* A sentence when the template was guessed, else NULL. */
+const char *tokenizer_chat_note(const struct tokenizer *);
+
 /* The id of a special; false when the file has none of that name. */
 bool tokenizer_find_special(const struct tokenizer *, const char *name, uint32_t *id);
-/* The same for the program's own. Those of the chat template are always there, [BOS] when add_bos. */
+/* The same for the program's own. Those of the chat template are always there, [BOS] when add_bos. The end of an answer
+ * is MARK_END of Kimi's template and MARK_EOS of DeepSeek's. */
 bool tokenizer_mark(const struct tokenizer *, enum tokenizer_mark mark, uint32_t *id);
 
 #endif

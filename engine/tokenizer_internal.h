@@ -7,6 +7,7 @@
 #define LECTERN_ENGINE_TOKENIZER_INTERNAL_H
 
 #include "engine/bpe.h"
+#include "engine/pretokenize.h"
 #include "engine/tokenizer.h"
 
 enum { VOCAB_MOST = 1 << 24, VOCAB_TOKEN_MOST = 1024 }; /* tokens; bytes of a token */
@@ -38,6 +39,9 @@ struct tokenizer {
 
     uint32_t marks[N_MARKS]; /* BPE_NONE: the file has none */
     bool add_bos;
+    enum pretokenizer_kind pre;
+    enum chat_form chat;
+    const char *chat_note;
 };
 
 int vocab_create(struct tokenizer **out, size_t n_vocab, struct error *error);
@@ -55,7 +59,8 @@ int vocab_join(struct tokenizer *, uint32_t rank, const char *bytes, size_t left
 /* After the last vocab_join: finds which tokens the merges reach from their own bytes. */
 int vocab_find_whole(struct tokenizer *, struct error *error);
 
-/* Finds the marks by name, except those already set. Fails when one that a chat needs is missing. */
+/* Finds the marks by name, except those already set. Fails when one that a chat of the form t->chat needs is missing.
+ */
 int vocab_find_marks(struct tokenizer *, struct error *error);
 
 #endif

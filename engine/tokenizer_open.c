@@ -44,13 +44,25 @@ static bool decode_alphabet(const int16_t *byte_of, const char *text, size_t len
 
 enum gguf_token_type { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED };
 
-static int check_kind(const struct gguf *file, struct error *error)
+static bool is_text(struct gguf_string s, const char *text)
 {
-    struct gguf_string model, pre;
+    return s.len == strlen(text) && !memcmp(s.bytes, text, s.len);
+}
+
+static int read_kind(const struct gguf *file, enum pretokenizer_kind *kind, struct error *error)
+{
+    struct gguf_string model, pre = {"", 0};
     if (!gguf_get_string(file, "tokenizer.ggml.model", &model) || model.len != 4 || memcmp(model.bytes, "gpt2", 4) != 0)
         return error_set(error, ERROR_MODEL, "The model's tokenizer is not byte-level BPE (\"gpt2\").");
-    if (!gguf_get_string(file, "tokenizer.ggml.pre", &pre) || pre.len != 7 || memcmp(pre.bytes, "kimi-k2", 7) != 0)
-        return error_set(error, ERROR_MODEL, "The model's pre-tokeniser is not \"kimi-k2\".");
+    gguf_get_string(file, "tokenizer.ggml.pre", &pre);
+    if (is_text(pre, "kimi-k2"))
+        *kind = PRETOKENIZE_KIMI_K2;
+    else if (is_text(pre, "deepseek-llm") || is_text(pre, "deepseek-v2"))
+        *kind = PRETOKENIZE_DEEPSEEK_LLM;
+    else
+        return error_set(error, ERROR_MODEL,
+                         "The model's pre-tokeniser is \"%.*s\": \"kimi-k2\" and \"deepseek-llm\" are supported.",
+                         (int)(pre.len < 64 ? pre.len : 64), pre.bytes);
     return 0;
 }
 
@@ -75,6 +87,16 @@ static int add_token(struct tokenizer *t, const int16_t *byte_of, struct gguf_st
     }
 }
 
+/* vocab_size of the architecture. */
+static bool announced_tokens(const struct gguf *file, uint32_t *count)
+{
+    struct gguf_string architecture;
+    char key[96];
+    if (!gguf_get_string(file, "general.architecture", &architecture) || architecture.len > 64) return false;
+    snprintf(key, sizeof key, "%.*s.vocab_size", (int)architecture.len, architecture.bytes);
+    return gguf_get_u32(file, key, count);
+}
+
 static int read_tokens(struct tokenizer **out, const struct gguf *file, const int16_t *byte_of, struct error *error)
 {
     const struct gguf_value *tokens = gguf_find(file, "tokenizer.ggml.tokens");
@@ -84,7 +106,7 @@ static int read_tokens(struct tokenizer **out, const struct gguf *file, const in
     if (!types || !types->is_array || types->count != tokens->count)
         return error_set(error, ERROR_MODEL, "The model's token types do not match its tokens.");
     uint32_t announced;
-    if (gguf_get_u32(file, "kimi-linear.vocab_size", &announced) && announced != tokens->count)
+    if (announced_tokens(file, &announced) && announced != tokens->count)
         return error_set(error, ERROR_MODEL, "The model has %llu tokens where its vocab_size says %u.",
                          (unsigned long long)tokens->count, announced);
     int rc = vocab_create(out, tokens->count > SIZE_MAX ? SIZE_MAX : (size_t)tokens->count, error);
@@ -135,6 +157,41 @@ static int check_id(const struct tokenizer *t, const struct gguf *file, const ch
     return 0;
 }
 
+static bool contains(struct gguf_string text, const char *part)
+{
+    const size_t n = strlen(part);
+    for (size_t at = 0; at + n <= text.len; at++)
+        if (text.bytes[at] == *part && !memcmp(text.bytes + at, part, n)) return true;
+    return false;
+}
+
+/* The marks of a template, as Moonshot's and DeepSeek's files spell them. */
+static void choose_chat(struct tokenizer *t, const struct gguf *file)
+{
+    static const char *const guesses[2][2] = {
+        {"The model file has no chat template: Kimi's is used, which its tokenizer suggests.",
+         "The model file has no chat template: that of DeepSeek-V2 is used, which its tokenizer suggests."},
+        {"The model file's chat template is of no known shape: Kimi's is used in its place.",
+         "The model file's chat template is of no known shape: that of DeepSeek-V2 is used in its place."}};
+    struct gguf_string text = {"", 0};
+    const bool is_there = gguf_get_string(file, "tokenizer.chat_template", &text);
+    t->chat = t->pre == PRETOKENIZE_KIMI_K2 ? CHAT_KIMI : CHAT_DEEPSEEK;
+    if (contains(text, "<|im_middle|>") && contains(text, "<|im_end|>"))
+        t->chat = CHAT_KIMI;
+    else if (contains(text, "'User: '") && contains(text, "'Assistant: '") && contains(text, "eos_token"))
+        t->chat = CHAT_DEEPSEEK;
+    else
+        t->chat_note = guesses[is_there][t->chat == CHAT_DEEPSEEK];
+}
+
+/* An id that a key tells; the token must be special. */
+static int read_mark(struct tokenizer *t, const struct gguf *file, const char *key, enum tokenizer_mark mark,
+                     struct error *error)
+{
+    if (!gguf_get_u32(file, key, &t->marks[mark]) || t->tokens[t->marks[mark]].kind == TOKEN_SPECIAL) return 0;
+    return error_set(error, ERROR_MODEL, "%s is not a special token.", key);
+}
+
 static int read_marks(struct tokenizer *t, const struct gguf *file, struct error *error)
 {
     static const char *const keys[] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
@@ -146,18 +203,23 @@ static int read_marks(struct tokenizer *t, const struct gguf *file, struct error
     if (gguf_find(file, "tokenizer.ggml.add_bos_token") &&
         !gguf_get_bool(file, "tokenizer.ggml.add_bos_token", &t->add_bos))
         return error_set(error, ERROR_MODEL, "tokenizer.ggml.add_bos_token is not true or false.");
-    if (gguf_get_u32(file, keys[0], &t->marks[MARK_BOS]) && t->tokens[t->marks[MARK_BOS]].kind != TOKEN_SPECIAL)
-        return error_set(error, ERROR_MODEL, "%s is not a special token.", keys[0]);
-    return vocab_find_marks(t, error);
+    choose_chat(t, file);
+    int rc = read_mark(t, file, keys[0], MARK_BOS, error);
+    /* Kimi's files tell one of three tokens that end an answer; all are known by name. */
+    if (!rc && t->chat == CHAT_DEEPSEEK) rc = read_mark(t, file, keys[1], MARK_EOS, error);
+    if (!rc && t->chat == CHAT_DEEPSEEK) rc = read_mark(t, file, keys[2], MARK_EOT, error);
+    return rc ? rc : vocab_find_marks(t, error);
 }
 
 int tokenizer_open(struct tokenizer **out, const struct gguf *file, struct error *error)
 {
     int16_t byte_of[ALPHABET];
     create_alphabet(byte_of);
+    enum pretokenizer_kind pre;
     *out = NULL;
-    int rc = check_kind(file, error);
+    int rc = read_kind(file, &pre, error);
     if (rc == 0) rc = read_tokens(out, file, byte_of, error);
+    if (rc == 0) (*out)->pre = pre;
     if (rc == 0) rc = read_merges(*out, file, byte_of, error);
     if (rc == 0) rc = read_marks(*out, file, error);
     if (rc) tokenizer_close(out);

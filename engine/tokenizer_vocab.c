@@ -196,12 +196,18 @@ int vocab_find_whole(struct tokenizer *t, struct error *error)
 
 /* ------------------------------------------------------------------------------------------------------- marks */
 
+static bool is_needed(const struct tokenizer *t, int mark)
+{
+    if (mark == MARK_BOS) return t->add_bos;
+    if (t->chat == CHAT_DEEPSEEK) return mark == MARK_EOS;
+    return mark >= MARK_END;
+}
+
 int vocab_find_marks(struct tokenizer *t, struct error *error)
 {
     for (int mark = 0; mark < N_MARKS; mark++) {
         if (t->marks[mark] != BPE_NONE || tokenizer_find_special(t, mark_names[mark], &t->marks[mark])) continue;
-        bool is_needed = mark == MARK_BOS ? t->add_bos : mark != MARK_EOS && mark != MARK_EOT;
-        if (is_needed)
+        if (is_needed(t, mark))
             return error_set(error, ERROR_MODEL, "The vocabulary has no special token %s.", mark_names[mark]);
     }
     return 0;

@@ -12,6 +12,7 @@
 static const struct test_relative moonlight = {
     .biased = true, .normalised = true, .expert_scale = 2.446f, .rope_base = 50000};
 static const struct test_relative lite = {.softmax = true,
+                                          .deepseek_words = true,
                                           .joined_kv_b = true,
                                           .expert_scale = 1,
                                           .rope_base = 10000,
@@ -48,6 +49,16 @@ static const struct test_shape shapes[] = {
 
 enum { BYTES_TOKENS = 256, PAIR_LETTERS = 12, PAIRS = PAIR_LETTERS * PAIR_LETTERS };
 static const char letters[] = "etaoinshrdlu";
+static const char *const deepseek_specials[] = {"<\xEF\xBD\x9C"
+                                                "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+                                                "<\xEF\xBD\x9C"
+                                                "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+                                                "<|EOT|>",
+                                                "[PAD3]",
+                                                "[PAD4]",
+                                                "[PAD5]",
+                                                "[PAD6]",
+                                                "[PAD7]"};
 static const char *const specials[] = {
     "[BOS]", "[EOS]", "<|im_end|>", "<|im_user|>", "<|im_assistant|>", "<|im_system|>", "<|im_middle|>", "[PAD]"};
 enum { SPECIALS = sizeof specials / sizeof specials[0] };
@@ -313,7 +324,7 @@ struct vocabulary {
 };
 
 /* Ids 0..255 are the bytes; then merges of two letters; then fillers; the specials last. */
-static void fill_vocabulary(struct vocabulary *v, size_t n)
+static void fill_vocabulary(struct vocabulary *v, size_t n, const char *const *names)
 {
     size_t base = n - SPECIALS;
     for (size_t i = 0; i < n; i++) {
@@ -329,13 +340,21 @@ static void fill_vocabulary(struct vocabulary *v, size_t n)
         } else if (i < base) {
             snprintf(v->text[i], sizeof v->text[i], "[UNUSED%zu]", i);
         } else {
-            snprintf(v->text[i], sizeof v->text[i], "%s", specials[i - base]);
+            snprintf(v->text[i], sizeof v->text[i], "%s", names[i - base]);
         }
         v->tokens[i] = (struct gguf_string){v->text[i], strlen(v->text[i])};
     }
 }
 
-static int put_tokenizer(struct gguf_writer *w, size_t n, struct error *error)
+/* The beginnings of the real ones, which tell them. */
+static const char kimi_template[] = "{% for message in messages %}<|im_{{message.role}}|>{{message.role}}<|im_middle|>"
+                                    "{{message.content}}<|im_end|>{% endfor %}<|im_assistant|>assistant<|im_middle|>";
+static const char deepseek_template[] =
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ 'User: ' + message['content'] + "
+    "'\n\n' }}{% elif message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] + eos_token }}{% elif "
+    "message['role'] == 'system' %}{{ message['content'] + '\n\n' }}{% endif %}{% endfor %}{{ 'Assistant:' }}";
+
+static int put_tokenizer(struct gguf_writer *w, size_t n, bool is_deepseek, struct error *error)
 {
     struct vocabulary *v = calloc(1, sizeof *v);
     if (v) {
@@ -345,9 +364,10 @@ static int put_tokenizer(struct gguf_writer *w, size_t n, struct error *error)
     }
     bool whole = v && v->text && v->tokens && v->types;
     if (whole) {
-        fill_vocabulary(v, n);
+        fill_vocabulary(v, n, is_deepseek ? deepseek_specials : specials);
         put_text(w, "tokenizer.ggml.model", "gpt2");
-        put_text(w, "tokenizer.ggml.pre", "kimi-k2");
+        put_text(w, "tokenizer.ggml.pre", is_deepseek ? "deepseek-llm" : "kimi-k2");
+        put_text(w, "tokenizer.chat_template", is_deepseek ? deepseek_template : kimi_template);
         gguf_put_string_array(w, "tokenizer.ggml.tokens", v->tokens, n);
         gguf_put_i32_array(w, "tokenizer.ggml.token_type", v->types, n);
         gguf_put_string_array(w, "tokenizer.ggml.merges", v->merges, PAIRS);
@@ -448,7 +468,7 @@ static int write_model(struct gguf_writer *w, const struct plan *p, const struct
         put_relative(w, s);
     else
         put_kimi(w, s);
-    int rc = put_tokenizer(w, s->n_vocab, error);
+    int rc = put_tokenizer(w, s->n_vocab, s->relative && s->relative->deepseek_words, error);
     for (size_t i = 0; i < p->count && !rc; i++) {
         const struct item *t = &p->items[i];
         uint32_t n_dims = 4;

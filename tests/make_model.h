@@ -21,7 +21,7 @@
  * wide       1 (none)              64     1     248  -    -    -   -       none      -    512    1      heads too wide for small GPUs
  * deepseek2, all layers MLA with rotary positions:
  * moonlight  3                     64     4     -    16   16   16  32      8 top 3   32   512    1      sigmoid, bias, normalised; 2 shared
- * lite       27                    32     2     -    8    8    8   16      6 top 2   16   512    1      softmax, raw; YaRN; attn_kv_b; 2 shared
+ * lite       27                    32     2     -    8    8    8   16      6 top 2   16   512    1      softmax, raw; YaRN; attn_kv_b; 2 shared; DeepSeek's tokenizer
  * v2         3                     64     3     -    24   16   16  40      12 top 4  32   512    1      softmax, 4 groups, 2 of them; YaRN with a factor for attention, no log multiplier; compressed queries
  * v3         4                     96     4     -    32   32   24  64      16 top 4  32   512    2      sigmoid, bias, 4 groups, 2 of them; YaRN; compressed queries
  */
@@ -45,6 +45,7 @@ struct test_shape {
 /* A deepseek2 model. */
 struct test_relative {
     bool softmax, biased, normalised, joined_kv_b;
+    bool deepseek_words; /* tokenizer and chat template of DeepSeek-V2 in place of Kimi's */
     uint32_t groups, groups_used; /* 0: no groups */
     float expert_scale, rope_base;
     float yarn; /* factor; 0 = none */

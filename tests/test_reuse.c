@@ -43,7 +43,9 @@ static size_t question_tokens(struct worker *w, const char *question, bool is_fi
 {
     struct token_list ids = {0};
     struct error error;
-    must(prompt_question(worker_engine(w), question, strlen(question), is_first, &ids, &error), &error);
+    must(prompt_question(worker_engine(w), question, strlen(question), is_first ? PROMPT_ON_DOCUMENTS : PROMPT_LATER,
+                         &ids, &error),
+         &error);
     size_t count = ids.count;
     token_list_free(&ids);
     return count;
@@ -250,7 +252,7 @@ static size_t expected_prompt(struct worker *w, const struct store_turn_list *tu
         if (i < own)
             must(token_list_append(&ids, t->ids, t->n_ids, &error), &error);
         else if (t->role == STORE_USER)
-            must(prompt_question(worker_engine(w), t->text, t->text_len, false, &ids, &error), &error);
+            must(prompt_question(worker_engine(w), t->text, t->text_len, PROMPT_LATER, &ids, &error), &error);
         else
             must(prompt_answer(worker_engine(w), t->text, t->text_len, &ids, &error), &error);
         if (i + 1 == own) *known = ids.count;

@@ -86,7 +86,7 @@ struct fixture {
     struct gguf_string tokens[N_TOKENS], merges[8];
     int32_t types[N_TOKENS];
     size_t n_tokens, n_types, n_merges;
-    const char *model, *pre;
+    const char *model, *pre, *chat; /* chat NULL: no template */
     uint32_t vocab_size, bos, eos;
     bool add_bos;
 };
@@ -154,6 +154,7 @@ static int open_fixture(const struct fixture *f, struct tokenizer **out, struct 
     gguf_put_u32(w, "kimi-linear.vocab_size", f->vocab_size);
     if (f->model) gguf_put_string(w, "tokenizer.ggml.model", f->model, strlen(f->model));
     gguf_put_string(w, "tokenizer.ggml.pre", f->pre, strlen(f->pre));
+    if (f->chat) gguf_put_string(w, "tokenizer.chat_template", f->chat, strlen(f->chat));
     if (f->n_tokens > 0) gguf_put_string_array(w, "tokenizer.ggml.tokens", f->tokens, f->n_tokens);
     if (f->n_types > 0) gguf_put_i32_array(w, "tokenizer.ggml.token_type", f->types, f->n_types);
     if (f->n_merges > 0) gguf_put_string_array(w, "tokenizer.ggml.merges", f->merges, f->n_merges);
@@ -307,11 +308,96 @@ static void chat_turns(void **state)
         assert_int_equal(turns_begin(t, &ids, NULL), 0);
         assert_int_equal(turns_open(t, CHAT_USER, &ids, NULL), 0);
         assert_int_equal(tokenizer_encode(t, "the", 3, &ids, NULL), 0);
-        assert_int_equal(turns_close(t, &ids, NULL), 0);
+        assert_int_equal(turns_close(t, CHAT_USER, &ids, NULL), 0);
         assert_int_equal(turns_open(t, CHAT_SYSTEM, &ids, NULL), 0);
         assert_int_equal(ids.count, count - skip);
         assert_memory_equal(ids.ids, expected + skip, ids.count * sizeof *expected);
         token_list_free(&ids);
+        tokenizer_close(&t);
+    }
+}
+
+static const char deepseek_chat[] =
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ 'User: ' + message['content'] + "
+    "'\n\n' }}{% elif message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] + eos_token }}";
+
+static void push_bytes(struct token_list *ids, const char *text)
+{
+    for (; *text; text++) assert_int_equal(token_list_push(ids, (unsigned char)*text, NULL), 0);
+}
+
+/* [BOS] the \n\n User: the \n\n Assistant: the [EOS]; a text's space belongs to its first token, 260. */
+static void plain_turns(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct token_list ids = {0}, want = {0};
+    create_fixture(&f);
+    f.pre = "deepseek-llm";
+    f.chat = deepseek_chat;
+    f.add_bos = false;
+    struct tokenizer *t = open_good(&f);
+    assert_int_equal(tokenizer_chat(t), CHAT_DEEPSEEK);
+    assert_null(tokenizer_chat_note(t));
+    assert_int_equal(turns_begin(t, &ids, NULL), 0);
+    static const struct {
+        enum chat_role role;
+        const char *text;
+    } turns[] = {{CHAT_SYSTEM, "the"}, {CHAT_USER, "the"}, {CHAT_ASSISTANT, " the"}, {CHAT_ASSISTANT, "the"}};
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(turns_open(t, turns[i].role, &ids, NULL), 0);
+        assert_int_equal(turns_text(t, turns[i].role, turns[i].text, strlen(turns[i].text), &ids, NULL), 0);
+        assert_int_equal(turns_close(t, turns[i].role, &ids, NULL), 0);
+    }
+    token_list_push(&want, FIRST_SPECIAL, NULL);
+    token_list_push(&want, 259, NULL);
+    push_bytes(&want, "\n\nUser:");
+    token_list_push(&want, 260, NULL);
+    push_bytes(&want, "\n\n");
+    for (int i = 0; i < 2; i++) {
+        push_bytes(&want, "Assistant:");
+        token_list_push(&want, 260, NULL);
+        token_list_push(&want, FIRST_SPECIAL + 1, NULL);
+    }
+    assert_int_equal(ids.count, want.count);
+    assert_memory_equal(ids.ids, want.ids, want.count * sizeof *want.ids);
+    assert_true(tokenizer_is_stop(t, FIRST_SPECIAL + 1));
+    assert_false(tokenizer_is_stop(t, FIRST_SPECIAL));
+    check_encoding(t, "the5 the", (uint32_t[]){259, '5', 260}, 3);
+    token_list_free(&ids);
+    token_list_free(&want);
+    tokenizer_close(&t);
+}
+
+/* By its shape, else by the pre-tokeniser, and then it is said. */
+static void templates_are_known(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pre, *chat;
+        enum chat_form form;
+        const char *note; /* in it, or NULL */
+    } cases[] = {
+        {"kimi-k2", "<|im_user|>user<|im_middle|>{{ m }}<|im_end|>", CHAT_KIMI, NULL},
+        {"kimi-k2", deepseek_chat, CHAT_DEEPSEEK, NULL},
+        {"kimi-k2", NULL, CHAT_KIMI, "no chat template: Kimi's is used"},
+        {"kimi-k2", "", CHAT_KIMI, "no known shape: Kimi's is used"},
+        {"kimi-k2", "<|im_start|>{{ m }}<|im_end|>", CHAT_KIMI, "no known shape: Kimi's is used"},
+        {"deepseek-llm", deepseek_chat, CHAT_DEEPSEEK, NULL},
+        {"deepseek-llm", "<|im_middle|><|im_end|>", CHAT_KIMI, NULL},
+        {"deepseek-v2", NULL, CHAT_DEEPSEEK, "no chat template: that of DeepSeek-V2 is used"},
+        {"deepseek-llm", "<|User|>{{ m }}<|Assistant|>", CHAT_DEEPSEEK, "no known shape: that of DeepSeek-V2"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture f;
+        create_fixture(&f);
+        f.pre = cases[i].pre;
+        f.chat = cases[i].chat;
+        struct tokenizer *t = open_good(&f);
+        const char *note = tokenizer_chat_note(t);
+        assert_int_equal(tokenizer_chat(t), cases[i].form);
+        assert_int_equal(note != NULL, cases[i].note != NULL);
+        if (note) assert_non_null(strstr(note, cases[i].note));
         tokenizer_close(&t);
     }
 }
@@ -350,6 +436,11 @@ static void other_model(struct fixture *f)
 static void other_pre(struct fixture *f)
 {
     f->pre = "kimi-k3";
+}
+static void plain_eos(struct fixture *f)
+{
+    f->pre = "deepseek-llm";
+    f->eos = 3;
 }
 static void no_tokens(struct fixture *f)
 {
@@ -469,7 +560,8 @@ static void broken_vocabularies(void **state)
     } broken[] = {
         {no_model, "not byte-level BPE"},
         {other_model, "not byte-level BPE"},
-        {other_pre, "not \"kimi-k2\""},
+        {other_pre, "pre-tokeniser is \"kimi-k3\": \"kimi-k2\" and \"deepseek-llm\" are supported"},
+        {plain_eos, "eos_token_id is not a special token"},
         {no_tokens, "no list of tokens"},
         {fewer_types, "token types do not match"},
         {no_types, "token types do not match"},
@@ -567,7 +659,8 @@ int main(void)
         cmocka_unit_test(ids_decide_without_merges), cmocka_unit_test(bytes_come_back),
         cmocka_unit_test(specials_are_not_text),     cmocka_unit_test(chat_turns),
         cmocka_unit_test(a_long_piece_ends),         cmocka_unit_test(broken_vocabularies),
-        cmocka_unit_test(broken_tiktoken_files),
+        cmocka_unit_test(broken_tiktoken_files),     cmocka_unit_test(plain_turns),
+        cmocka_unit_test(templates_are_known),
     };
     return cmocka_run_group_tests(tests, create_folder, remove_folder);
 }

@@ -219,11 +219,11 @@ static void build_prompt(const struct tokenizer *t, const struct prompt *p, size
     assert_int_equal(turns_begin(t, out, NULL), 0);
     assert_int_equal(turns_open(t, CHAT_SYSTEM, out, NULL), 0);
     assert_int_equal(tokenizer_encode(t, p->system, p->system_len, out, NULL), 0);
-    assert_int_equal(turns_close(t, out, NULL), 0);
+    assert_int_equal(turns_close(t, CHAT_SYSTEM, out, NULL), 0);
     assert_int_equal(turns_open(t, CHAT_USER, out, NULL), 0);
     assert_int_equal(tokenizer_encode(t, p->user, cut, out, NULL), 0);
     assert_int_equal(tokenizer_encode(t, p->user + cut, p->user_len - cut, out, NULL), 0);
-    assert_int_equal(turns_close(t, out, NULL), 0);
+    assert_int_equal(turns_close(t, CHAT_USER, out, NULL), 0);
     assert_int_equal(turns_open(t, CHAT_ASSISTANT, out, NULL), 0);
 }
 

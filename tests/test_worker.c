@@ -335,7 +335,7 @@ static void specials_in_documents_stay_text(void **state)
         struct error error;
         struct worker_document d = {.name = "t", .text = texts[i], .text_len = strlen(texts[i])};
         must(prompt_prefix(engine, NULL, &d, 1, &ids, &error), &error);
-        must(prompt_question(engine, texts[i], strlen(texts[i]), true, &ids, &error), &error);
+        must(prompt_question(engine, texts[i], strlen(texts[i]), PROMPT_ON_DOCUMENTS, &ids, &error), &error);
         for (size_t k = 0; k < ids.count; k++) specials[i] += engine_special_name(engine, ids.ids[k]) != NULL;
         token_list_free(&ids);
     }
@@ -378,7 +378,7 @@ static void the_layout_is_the_golden_one(void **state)
     struct token_list ids = {0};
     struct error error;
     must(prompt_prefix(engine, NULL, &d, 1, &ids, &error), &error);
-    must(prompt_question(engine, question, strlen(question), true, &ids, &error), &error);
+    must(prompt_question(engine, question, strlen(question), PROMPT_ON_DOCUMENTS, &ids, &error), &error);
     char *at = tokens;
     for (size_t i = 0; i < ids.count; i++) assert_int_equal(strtoul(at, &at, 10), ids.ids[i]);
     assert_int_equal(strspn(at, " \n,"), strlen(at));
