@@ -207,6 +207,6 @@ int main(int argc, char **argv)
     };
     const struct CMUnitTest benches[] = {cmocka_unit_test(test_bench)};
     const struct shape most = {.n_embd = 2304, .n_ff = 2304, .eps = 1e-5f};
-    if (argc > 1 && !strcmp(argv[1], "--bench")) return check_main(benches, 1, "op_dense", &most, 512);
-    return check_main(tests, sizeof tests / sizeof *tests, "op_dense", &most, 512);
+    if (argc > 1 && !strcmp(argv[1], "--bench")) return check_run(&(struct check_plan){"op_dense", benches, 1, &most, 512, true});
+    return check_run(&(struct check_plan){"op_dense", tests, sizeof tests / sizeof *tests, &most, 512, true});
 }

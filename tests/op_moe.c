@@ -197,5 +197,5 @@ int main(void)
         cmocka_unit_test(test_experts),
     };
     const struct shape most = {.n_embd = 512, .n_ff_exp = 256, .n_expert = 300, .n_used = 12, .eps = 1e-5f};
-    return check_main(tests, sizeof tests / sizeof *tests, "op_moe", &most, 130);
+    return check_run(&(struct check_plan){"op_moe", tests, sizeof tests / sizeof *tests, &most, 130, true});
 }

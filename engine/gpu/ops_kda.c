@@ -10,7 +10,9 @@
 
 enum {
     CONV_SEGMENT = 32, /* tokens a team of the convolution walks over; more than 2 */
-    DELTA_SPAN = 512,  /* most tokens whose chunk records are in scratch memory at once; a multiple of KDA_CHUNK */
+    DELTA_SPAN = 256,  /* tokens whose chunk records are made at once; a multiple of KDA_CHUNK */
+    DELTA_SPANS = 2,   /* in scratch memory at once: one is made while the other is walked over */
+    WALK_GROUP = 256,  /* of kda_walk */
     STEP_MOST = 16,    /* tokens that go one after the other: a chunk would be mostly padding */
 };
 
@@ -44,7 +46,8 @@ int gpu_kda_prepare(struct gpu *gpu, const struct shape *shape, uint32_t n, stru
                          "KDA heads of %u need more shared memory than %s has; --device cpu runs them.", shape->kda_dim,
                          gpu->caps.name);
     const uint64_t halo = halo_bytes(n, shape->n_head * shape->kda_dim);
-    const uint64_t records = record_bytes(n < DELTA_SPAN ? n : DELTA_SPAN, shape->n_head, shape->kda_dim);
+    const uint32_t span = DELTA_SPAN * DELTA_SPANS;
+    const uint64_t records = record_bytes(n < span ? n : span, shape->n_head, shape->kda_dim);
     return gpu_scratch_reserve(gpu, GPU_SCRATCH_KDA, halo > records ? halo : records, error);
 }
 
@@ -215,20 +218,28 @@ static void delta_chunk(struct gpu *gpu, const struct kda_delta *op, struct gpu_
                       });
 }
 
+/* Of a workgroup of kda_walk: W, q exp(G), k exp(G_last - G), exp(G_last), the state's columns; A_qk, V'. */
+static bool walks(const struct gpu *gpu, uint32_t dim)
+{
+    const uint32_t bytes = 4 * (dim * (2 * KDA_CHUNK + KDA_CHUNK + 1 + 32) + KDA_CHUNK * (KDA_CHUNK + 32));
+    return !gpu->caps.is_software && bytes <= gpu->caps.shared_bytes && WALK_GROUP <= gpu->caps.group_max;
+}
+
 static void delta_scan(struct gpu *gpu, const struct kda_delta *op, struct gpu_range records)
 {
+    const bool walk = walks(gpu, op->dim);
     const uint32_t width = lanes(gpu), teams = gpu->caps.subgroup < 32 ? 1 : 8;
     const uint32_t per = gpu->caps.subgroup < 32 ? 4 : 1;
     const struct gpu_range state = gpu_floats(op->state, (uint64_t)op->n_head * op->dim * op->dim);
     const struct params_kda_scan params = {records.addr, op->state, op->o, op->n, op->n_head};
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "kda scan",
-                          .shader = SHADER_KDA_SCAN,
-                          .spec = {width * teams, gpu->caps.subgroup, op->dim, per},
+                          .shader = walk ? SHADER_KDA_WALK : SHADER_KDA_SCAN,
+                          .spec = {walk ? WALK_GROUP : width * teams, gpu->caps.subgroup, op->dim, walk ? 0 : per},
                           .n_spec = 4,
                           .params = &params,
                           .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(op->dim, width * per), op->n_head},
+                          .groups = {gpu_div_up(op->dim, walk ? 32 : width * per), op->n_head},
                           .reads = {records, state},
                           .writes = {state, gpu_floats(op->o, (uint64_t)op->n * op->n_head * op->dim)},
                       });
@@ -241,12 +252,18 @@ void gpu_kda_delta(struct backend *backend, const struct kda_delta *op)
         delta_step(gpu, op);
         return;
     }
-    for (uint32_t first = 0; first < op->n; first += DELTA_SPAN) {
-        const uint32_t rest = op->n - first;
-        const struct kda_delta part = delta_part(op, first, rest < DELTA_SPAN ? rest : DELTA_SPAN);
-        const struct gpu_range records = {gpu->scratch[GPU_SCRATCH_KDA].addr,
-                                          record_bytes(part.n, part.n_head, part.dim)};
-        delta_chunk(gpu, &part, records);
-        delta_scan(gpu, &part, records);
+    struct kda_delta part[DELTA_SPANS];
+    struct gpu_range records[DELTA_SPANS];
+    const uint32_t spans = gpu_div_up(op->n, DELTA_SPAN);
+    for (uint32_t i = 0; i <= spans; i++) {
+        const uint32_t at = i % DELTA_SPANS, before = (i + DELTA_SPANS - 1) % DELTA_SPANS, first = i * DELTA_SPAN;
+        if (i < spans) {
+            const uint64_t place = at * record_bytes(DELTA_SPAN, op->n_head, op->dim);
+            part[at] = delta_part(op, first, op->n - first < DELTA_SPAN ? op->n - first : DELTA_SPAN);
+            records[at] = (struct gpu_range){gpu->scratch[GPU_SCRATCH_KDA].addr + place,
+                                             record_bytes(part[at].n, op->n_head, op->dim)};
+            delta_chunk(gpu, &part[at], records[at]);
+        }
+        if (i > 0) delta_scan(gpu, &part[before], records[before]);
     }
 }
