@@ -113,7 +113,20 @@ static void norm(struct graph *g, const struct weight *gain, uint32_t n)
     g->backend->ops->rms_norm(g->backend, g->x, gain->addr, g->a, n, s->n_embd, s->eps);
 }
 
-/* x += KDA(a) */
+/* a = rms_norm(x), and products of a. */
+static void norm_matmul(struct graph *g, const struct weight *gain, const struct matmul_job *jobs, uint32_t count,
+                        uint32_t n)
+{
+    g->backend->ops->norm_matmul(g->backend, &(struct norm_matmul){.n = n,
+                                                                   .x = g->x,
+                                                                   .gain = gain->addr,
+                                                                   .a = g->a,
+                                                                   .eps = g->model->shape.eps,
+                                                                   .jobs = jobs,
+                                                                   .count = count});
+}
+
+/* x += KDA(norm(x)) */
 static void kda_layer(struct graph *g, const struct layer *l, const struct graph_step *step)
 {
     const struct backend_ops *ops = g->backend->ops;
@@ -127,7 +140,7 @@ static void kda_layer(struct graph *g, const struct layer *l, const struct graph
         {.w = &l->attn_q, .y = g->q}, {.w = &l->attn_k, .y = g->k}, {.w = &l->attn_v, .y = g->v},
         {.w = &l->f_a, .y = g->f_a},  {.w = &l->g_a, .y = g->g_a},  {.w = &l->beta, .y = g->beta},
     };
-    ops->matmul(g->backend, g->a, in, 6, n);
+    norm_matmul(g, &l->attn_norm, in, 6, n);
     matmul_one(g, g->f_a, &l->f_b, g->f, false, n);
     matmul_one(g, g->g_a, &l->g_b, g->z, false, n);
     ops->kda_conv(g->backend, &(struct kda_conv){.n = n,
@@ -164,7 +177,7 @@ static void kda_layer(struct graph *g, const struct layer *l, const struct graph
     matmul_one(g, g->o, &l->attn_out, g->x, true, n);
 }
 
-/* q and c of a. */
+/* q and c of norm(x). */
 static void mla_project(struct graph *g, const struct layer *l, uint32_t n)
 {
     const struct backend_ops *ops = g->backend->ops;
@@ -174,13 +187,13 @@ static void mla_project(struct graph *g, const struct layer *l, uint32_t n)
         {.w = compressed ? &l->q_a : &l->attn_q, .y = compressed ? g->q_a : g->q},
         {.w = &l->kv_a, .y = g->c},
     };
-    ops->matmul(g->backend, g->a, in, 2, n);
+    norm_matmul(g, &l->attn_norm, in, 2, n);
     if (!compressed) return;
     ops->rms_norm(g->backend, g->q_a, l->q_a_norm.addr, g->q_n, n, s->q_lora, s->eps);
     matmul_one(g, g->q_n, &l->attn_q, g->q, false, n);
 }
 
-/* x += MLA(a) */
+/* x += MLA(norm(x)) */
 static void mla_layer(struct graph *g, const struct layer *l, const struct graph_step *step)
 {
     const struct backend_ops *ops = g->backend->ops;
@@ -223,49 +236,69 @@ static void mla_layer(struct graph *g, const struct layer *l, const struct graph
     matmul_one(g, g->o, &l->attn_out, g->x, true, step->n);
 }
 
-/* x += down(silu(gate a) * up a) */
+/* x += down(silu(gate a) * up a), a = norm(x) */
 static void dense_ffn(struct graph *g, const struct layer *l, uint32_t n)
 {
     const struct matmul_job in[] = {{.w = &l->gate, .y = g->gate}, {.w = &l->up, .y = g->up}};
-    g->backend->ops->matmul(g->backend, g->a, in, 2, n);
+    norm_matmul(g, &l->ffn_norm, in, 2, n);
     g->backend->ops->swiglu(g->backend, g->gate, g->up, g->gate, n, g->model->shape.n_ff);
     matmul_one(g, g->gate, &l->down, g->x, true, n);
 }
 
-/* x += shared(a) + sum over the chosen experts of weight * expert(a) */
+static struct moe_block moe_of(const struct graph *g, const struct layer *l, uint32_t n)
+{
+    const struct shape *s = &g->model->shape;
+    const bool shared = s->n_ff_shared != 0;
+    return (struct moe_block){
+        .x = g->x,
+        .gain = l->ffn_norm.addr,
+        .eps = s->eps,
+        .router = &l->router,
+        .gate_sh = shared ? &l->gate_sh : NULL,
+        .up_sh = shared ? &l->up_sh : NULL,
+        .down_sh = shared ? &l->down_sh : NULL,
+        .gate = g->gate,
+        .up = g->up,
+        .route = {.n = n,
+                  .n_expert = s->n_expert,
+                  .n_used = s->n_used,
+                  .logits = g->router,
+                  .bias = l->router_bias.addr,
+                  .chosen = g->chosen,
+                  .weight = g->weight,
+                  .scale = s->expert_scale,
+                  .gating = s->gating,
+                  .raw = !s->expert_norm,
+                  .n_group = s->n_group,
+                  .n_group_used = s->n_group_used},
+        .experts = {.n = n,
+                    .n_used = s->n_used,
+                    .x = g->a,
+                    .chosen = g->chosen,
+                    .weight = g->weight,
+                    .gate = &l->gate_exps,
+                    .up = l->up_exps.addr ? &l->up_exps : NULL,
+                    .down = &l->down_exps,
+                    .y = g->x},
+    };
+}
+
+/* x += shared(a) + sum over the chosen experts of weight * expert(a), a = norm(x) */
 static void moe_ffn(struct graph *g, const struct layer *l, uint32_t n)
 {
     const struct backend_ops *ops = g->backend->ops;
-    const struct shape *s = &g->model->shape;
+    const struct moe_block block = moe_of(g, l, n);
     const struct matmul_job in[] = {
         {.w = &l->router, .y = g->router}, {.w = &l->gate_sh, .y = g->gate}, {.w = &l->up_sh, .y = g->up}};
 
-    ops->matmul(g->backend, g->a, in, s->n_ff_shared ? 3 : 1, n);
-    if (s->n_ff_shared) {
-        ops->swiglu(g->backend, g->gate, g->up, g->gate, n, s->n_ff_shared);
+    if (ops->moe_block && ops->moe_block(g->backend, &block)) return;
+    norm_matmul(g, &l->ffn_norm, in, block.down_sh ? 3 : 1, n);
+    if (block.down_sh) {
+        ops->swiglu(g->backend, g->gate, g->up, g->gate, n, l->down_sh.n_in);
         matmul_one(g, g->gate, &l->down_sh, g->x, true, n);
     }
-    ops->moe_route(g->backend, &(struct moe_route){.n = n,
-                                                   .n_expert = s->n_expert,
-                                                   .n_used = s->n_used,
-                                                   .logits = g->router,
-                                                   .bias = l->router_bias.addr,
-                                                   .chosen = g->chosen,
-                                                   .weight = g->weight,
-                                                   .scale = s->expert_scale,
-                                                   .gating = s->gating,
-                                                   .raw = !s->expert_norm,
-                                                   .n_group = s->n_group,
-                                                   .n_group_used = s->n_group_used});
-    ops->moe_experts(g->backend, &(struct moe_experts){.n = n,
-                                                       .n_used = s->n_used,
-                                                       .x = g->a,
-                                                       .chosen = g->chosen,
-                                                       .weight = g->weight,
-                                                       .gate = &l->gate_exps,
-                                                       .up = l->up_exps.addr ? &l->up_exps : NULL,
-                                                       .down = &l->down_exps,
-                                                       .y = g->x});
+    ops->moe_route(g->backend, &block.route);
+    ops->moe_experts(g->backend, &block.experts);
 }
 
 /* -------------------------------------------------------------------------------------------------- the model */
@@ -280,6 +313,19 @@ static void zero_state(struct graph *g, const struct graph_state *state)
     g->backend->ops->fill(g->backend, state->history, 0, (size_t)BYTES(s->n_kda * 3 * inner * 3));
 }
 
+/* Logits of the last token; a = norm(x) of all of them, for graph_all_logits. */
+static void output(struct graph *g, uint32_t n)
+{
+    const struct model *m = g->model;
+    const struct matmul_job job = {.w = &m->output, .y = g->logits};
+    if (n == 1) {
+        norm_matmul(g, &m->output_norm, &job, 1, n);
+        return;
+    }
+    norm(g, &m->output_norm, n);
+    matmul_one(g, g->a + BYTES((uint64_t)(n - 1) * m->shape.n_embd), &m->output, g->logits, false, 1);
+}
+
 static void record(struct graph *g, const struct graph_step *step)
 {
     const struct model *m = g->model;
@@ -288,19 +334,16 @@ static void record(struct graph *g, const struct graph_step *step)
     g->backend->ops->embed(g->backend, &m->embedding, g->ids, g->x, n);
     for (uint32_t i = 0; i < m->shape.n_layer; i++) {
         const struct layer *l = &m->layers[i];
-        norm(g, &l->attn_norm, n);
         if (l->is_mla)
             mla_layer(g, l, step);
         else
             kda_layer(g, l, step);
-        norm(g, &l->ffn_norm, n);
         if (l->is_moe)
             moe_ffn(g, l, n);
         else
             dense_ffn(g, l, n);
     }
-    norm(g, &m->output_norm, n);
-    matmul_one(g, g->a + BYTES((uint64_t)(n - 1) * m->shape.n_embd), &m->output, g->logits, false, 1);
+    output(g, n);
 }
 
 /* Tells the device the positions of a batch, where they matter. */

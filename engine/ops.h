@@ -62,6 +62,15 @@ struct matmul_job {
     bool add;    /* y += W x instead of y = W x */
 };
 
+/* a = rms_norm(x) times gain, then the products of a. */
+struct norm_matmul {
+    uint32_t n;
+    uint64_t x, gain, a; /* [n][n_in], [n_in], [n][n_in] */
+    float eps;
+    const struct matmul_job *jobs; /* all of one n_in */
+    uint32_t count;                /* 1 .. 64 */
+};
+
 struct kda_conv {
     uint32_t n, n_head, dim;
     uint64_t x[3];      /* q, k, v projections [n][H*D] */
@@ -150,6 +159,18 @@ struct moe_experts {
     uint64_t y;                     /* [n][E], added to */
 };
 
+/* A layer's mixture of experts from norm to residual: norm_matmul of router and shared gate and up, route, experts with
+ * y = x, and x += down_sh (silu(gate) * up). */
+struct moe_block {
+    uint64_t x, gain; /* [n][E], [E]; the normalised x goes to experts.x */
+    float eps;
+    const struct weight *router;
+    const struct weight *gate_sh, *up_sh, *down_sh; /* NULL where there is no shared expert */
+    uint64_t gate, up;                              /* [n][FS] */
+    struct moe_route route;
+    struct moe_experts experts;
+};
+
 struct backend;
 
 struct backend_ops {
@@ -182,6 +203,7 @@ struct backend_ops {
     void (*rms_norm)(struct backend *, uint64_t x, uint64_t gain, uint64_t y, uint32_t n, uint32_t width, float eps);
     void (*matmul)(struct backend *, uint64_t x /* [n][n_in], the same for all */, const struct matmul_job *,
                    uint32_t count, uint32_t n);
+    void (*norm_matmul)(struct backend *, const struct norm_matmul *);
     void (*swiglu)(struct backend *, uint64_t gate, uint64_t up, uint64_t y, uint32_t n, uint32_t width); /* y may = gate */
     void (*kda_conv)(struct backend *, const struct kda_conv *); /* conv, SiLU; q, k L2-normalised, q / sqrt(D) */
     void (*kda_gate)(struct backend *, const struct kda_gate *);
@@ -192,6 +214,10 @@ struct backend_ops {
     void (*mla_attend)(struct backend *, const struct mla_attend *);
     void (*moe_route)(struct backend *, const struct moe_route *);
     void (*moe_experts)(struct backend *, const struct moe_experts *);
+
+    /* Recorded, several of the above in fewer steps. NULL or false: not here, or not in this form, and nothing was
+     * recorded; the caller then asks for them one by one. */
+    bool (*moe_block)(struct backend *, const struct moe_block *);
 
     /* As engine_profile_start and engine_profile_read. NULL: there is no clock on the device. */
     int (*profile_start)(struct backend *, struct engine_peaks *, struct error *);

@@ -122,6 +122,7 @@ static const struct backend_ops cpu_ops = {
     .embed = cpu_embed,
     .rms_norm = cpu_rms_norm,
     .matmul = cpu_matmul,
+    .norm_matmul = cpu_norm_matmul,
     .swiglu = cpu_swiglu,
     .kda_conv = cpu_kda_conv,
     .kda_gate = cpu_kda_gate,

@@ -82,6 +82,7 @@ void cpu_parallel(struct cpu_backend *, cpu_range *, void *ctx, uint32_t count, 
 
 void cpu_embed(struct backend *, const struct weight *table, uint64_t ids, uint64_t x, uint32_t n);
 void cpu_rms_norm(struct backend *, uint64_t x, uint64_t gain, uint64_t y, uint32_t n, uint32_t width, float eps);
+void cpu_norm_matmul(struct backend *, const struct norm_matmul *);
 void cpu_matmul(struct backend *, uint64_t x, const struct matmul_job *, uint32_t count, uint32_t n);
 void cpu_swiglu(struct backend *, uint64_t gate, uint64_t up, uint64_t y, uint32_t n, uint32_t width);
 void cpu_kda_conv(struct backend *, const struct kda_conv *);

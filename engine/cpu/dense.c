@@ -164,6 +164,12 @@ void cpu_rms_norm(struct backend *b, uint64_t x, uint64_t gain, uint64_t y, uint
     cpu_parallel(op.cpu, norm_range, &op, n, 16);
 }
 
+void cpu_norm_matmul(struct backend *b, const struct norm_matmul *p)
+{
+    cpu_rms_norm(b, p->x, p->gain, p->a, p->n, p->jobs[0].w->n_in, p->eps);
+    cpu_matmul(b, p->a, p->jobs, p->count, p->n);
+}
+
 struct swiglu_op {
     struct cpu_backend *cpu;
     const float *gate, *up;

@@ -105,6 +105,7 @@ static const struct backend_ops gpu_ops = {
     .embed = gpu_embed,
     .rms_norm = gpu_rms_norm,
     .matmul = gpu_matmul,
+    .norm_matmul = gpu_norm_matmul,
     .swiglu = gpu_swiglu,
     .kda_conv = gpu_kda_conv,
     .kda_gate = gpu_kda_gate,
@@ -115,6 +116,7 @@ static const struct backend_ops gpu_ops = {
     .mla_attend = gpu_mla_attend,
     .moe_route = gpu_route,
     .moe_experts = gpu_moe_experts,
+    .moe_block = gpu_moe_block,
     .profile_start = gpu_profile_start,
     .profile_read = gpu_profile_read,
 };

@@ -266,6 +266,12 @@ void gpu_rms_norm(struct backend *, uint64_t x, uint64_t gain, uint64_t y, uint3
 void gpu_swiglu(struct backend *, uint64_t gate, uint64_t up, uint64_t y, uint32_t n, uint32_t width);
 void gpu_matmul(struct backend *, uint64_t x, const struct matmul_job *, uint32_t count, uint32_t n);
 
+/* ops_decode.c: one token in few dispatches. gpu_matvec_one is norm_matmul, without the norm where gain is 0; false: not
+ * for this device or size. */
+bool gpu_matvec_one(struct gpu *, const struct norm_matmul *);
+void gpu_norm_matmul(struct backend *, const struct norm_matmul *);
+bool gpu_moe_block(struct backend *, const struct moe_block *);
+
 /* gpu_swiglu with distances between rows. */
 void gpu_swiglu_rows(struct gpu *, const struct params_swiglu *, uint32_t n);
 
@@ -306,6 +312,8 @@ void gpu_matmul_grouped(struct gpu *, const struct gpu_grouped *);
 bool gpu_is_whole(const struct weight *, uint64_t x);
 
 int gpu_moe_prepare(struct gpu *, const struct shape *, uint32_t n, struct error *);
+/* Scratch memory for the hidden layers of so many slots: [slots][F]. */
+uint64_t gpu_moe_hidden(const struct gpu *, uint32_t slots, const struct weight *down);
 void gpu_moe_route(struct backend *, const struct moe_route *);
 void gpu_moe_experts(struct backend *, const struct moe_experts *);
 

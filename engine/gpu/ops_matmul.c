@@ -287,6 +287,7 @@ void gpu_matmul(struct backend *b, uint64_t x, const struct matmul_job *jobs, ui
 {
     struct gpu *gpu = gpu_of(b);
     struct gpu_packed packed = {0};
+    if (gpu_matvec_one(gpu, &(struct norm_matmul){.n = n, .x = x, .jobs = jobs, .count = count})) return;
     for (uint32_t i = 0; i < count; i++) {
         const bool halves = gpu_takes_halves(gpu, jobs[i].w);
         if (n <= MATVEC_TOKENS) {

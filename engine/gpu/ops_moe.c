@@ -54,6 +54,11 @@ int gpu_moe_prepare(struct gpu *gpu, const struct shape *shape, uint32_t n, stru
     return rc ? rc : gpu_scratch_reserve(gpu, GPU_SCRATCH_MOE, s.end - gpu->scratch[GPU_SCRATCH_MOE].addr, error);
 }
 
+uint64_t gpu_moe_hidden(const struct gpu *gpu, uint32_t slots, const struct weight *down)
+{
+    return scratch_layout(gpu, slots, down->n_mat, down->n_in, down->n_out).h;
+}
+
 void gpu_moe_route(struct backend *b, const struct moe_route *p)
 {
     struct gpu *gpu = gpu_of(b);

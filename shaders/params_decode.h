@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Push constants of the kernels for one token on hardware (..._one.comp), read by C and GLSL.
+ */
+#ifndef LECTERN_SHADERS_PARAMS_DECODE_H
+#define LECTERN_SHADERS_PARAMS_DECODE_H
+
+#define MATVEC_JOBS 6
+
+/* Up to MATVEC_JOBS matrices of one format and width that meet the same x. The workgroups of a job follow those of the
+ * job before. */
+struct params_matvec_one {
+    uint64_t x, gain, a; /* gain and a: with NORM; a = 0: not wanted */
+    uint64_t w, y;       /* what w_at (in 16 bytes) and y_at (in floats) count from */
+    uint32_t n_in, row_bytes;
+    uint32_t adds; /* bit j: y_j += */
+    float eps;
+    uint32_t w_at[MATVEC_JOBS], y_at[MATVEC_JOBS], n_out[MATVEC_JOBS];
+};
+
+struct params_moe_up_one {
+    uint64_t x, logits, bias;
+    uint64_t chosen, weight;                 /* u32 [n_used], [n_used]; written */
+    uint64_t h;                              /* [n_used][n_out] */
+    uint64_t gate, up, gate_bytes, up_bytes; /* bytes of an expert's matrix */
+    uint32_t n_in, n_out, row_bytes, n_expert, n_used;
+    float scale;
+};
+
+struct params_moe_down_one {
+    uint64_t h, chosen, weight, y;
+    uint64_t w, mat_bytes;
+    uint64_t shared_gate, shared_up, shared_w; /* [n_in], [n_in], one matrix: with SHARED */
+    uint32_t n_in, n_out, row_bytes, n_used;
+};
+
+#endif
