@@ -98,16 +98,17 @@ class Maker:
         if code and not is_code(text): text = doc.split("\n", 1)[0] + "\n\n" + text
         disturbed = not code and r.random() < s.disturbed
         if not code and r.random() < .3: text = " ".join(text.split())
-        if disturbed: text = disturb(r, text, cut(r, s.document(), max(4000, size // 4)))
-        p = Passage(r, text)
-        if not code and r.random() < .5: p.plant(3 + size // 3000)
+        other = cut(r, s.document(), max(4000, size // 4))
+        if disturbed: text = disturb(r, text, other)
+        p = Passage(r, text, pool=re.findall(r"\b[A-Za-z]{4,12}\b", other))
+        if not code and r.random() < .6: p.plant(3 + size // 3000)
         return (p, disturbed) if p.index() else None
 
     def ask(s, p, pairs_of_file=None):
         """A question of any kind: (question, answer, kind) or None."""
-        kinds = [(.18 if p.facts else 0, p.ask_fact, "fact"), (.55, p.ask_quote, "quote"), (.09, p.ask_next, "next"),
+        kinds = [(.3 if p.facts else 0, p.ask_fact, "fact"), (.55, p.ask_quote, "quote"), (.09, p.ask_next, "next"),
                  (.04, p.ask_ends, "ends"), (.35 if p.functions else 0, p.ask_function, "function"),
-                 (.14, lambda: p.ask_absent(s.document()[:20000]), "absent")]
+                 (.16, lambda: p.ask_absent(cut(s.r, s.document(), 8000)), "absent")]
         _, make, kind = s.r.choices(kinds, [w for w, _, _ in kinds])[0]
         found = make()
         return (*found, ANSWER_KINDS[kind]) if found else None

@@ -15,6 +15,10 @@ seat number|bicycle colour|key phrase|hotel|phone extension""".replace("\n", "")
 WORDS = """amber cobalt crimson violet copper falcon harbor meadow orchid pepper quartz raven saffron timber walnut willow
 zephyr lantern marble thistle Lisbon Oslo Cairo Quito Perth Turin Kyoto Dakar Havana Riga juniper basalt heron cedar
 indigo topaz Bergen Malaga Tunis Leeds""".split()
+NOUNS = """number code name colour word town key phrase address hour day price size age title team street river animal
+flower dish song book tool ticket mark island bridge""".split()
+SYLLABLES = "ba be bi bo da de di do fa fe ga go ha he ka ki ko la le li lo ma me mi mo na ne ni no pa pe ra re ri ro sa se " \
+    "si so ta te ti to va ve vi vo wa we ya yo za zu bar den fin gar hel jor kel lin mar nor pel ras sel tor vin".split()
 # Never trained on: for measuring.
 HELD_NAMES = """Anton Birgit Caspar Delia Emeka Frida Gustav Hester Ilse Jasper Kerstin Lorenz Magda Nils Ottilie Piotr
 Renata Soren Thea Ulrich Vasco Wilma Ximena Yorick Zelda""".split()
@@ -44,7 +48,7 @@ def functions(text):
     out = []
     for name, line, about in found:
         about = about.strip().rstrip(".").removeprefix(name + " ")  # Go's comments begin with the name
-        if text.count(line) == 1 and len(line) <= 160 and about.count(" ") >= 2: out.append((name, line, about))
+        if text.count(line) == 1 and len(line) <= 160 and about.count(" ") >= 2 and "TODO" not in about: out.append((name, line, about))
     names = [f[0] for f in out]
     return [f for f in out if names.count(f[0]) == 1]
 
@@ -57,20 +61,37 @@ def cut(r, doc, size):
 
 
 class Passage:
-    """`facts` are planted ones; index() must be called when the text is final."""
+    """`facts` are planted ones; index() must be called when the text is final. With a `pool` of words, most of what is
+    planted is made up of them: a model that has met a few names only finds no others."""
 
-    def __init__(s, r, text, names=NAMES, things=THINGS, words=WORDS):
+    def __init__(s, r, text, names=NAMES, things=THINGS, words=WORDS, pool=()):
         s.r, s.text, s.facts, s.path = r, text, [], None
-        s.names, s.things, s.words = names, things, words
+        s.names, s.things, s.words, s.pool = names, things, words, pool
+
+    def person(s):
+        k = s.r.random() if s.pool else 1
+        if k < .35: return s.r.choice(s.pool).capitalize()
+        if k < .7: return "".join(s.r.choices(SYLLABLES, k=s.r.randint(2, 4))).capitalize()
+        return s.r.choice(s.names)
+
+    def thing(s):
+        k = s.r.random() if s.pool else 1
+        if k < .5: return f"{s.r.choice(s.pool).lower()} {s.r.choice(NOUNS)}"
+        return s.r.choice(NOUNS) if k < .6 else s.r.choice(s.things)
 
     def value(s, thing):
-        numeric = any(w in thing for w in ("number", "code", "extension", "combination"))
-        return str(s.r.randint(100, 99999)) if numeric else s.r.choice(s.words)
+        if any(w in thing for w in ("number", "code", "extension", "combination", "price", "size", "age")):
+            return str(s.r.randint(10, 10 ** s.r.randint(2, 6)))
+        k = s.r.random() if s.pool else 1
+        if k < .4: return s.r.choice(s.pool).lower()
+        return s.person() if k < .7 else s.r.choice(s.words)
 
     def plant(s, most):
         parts = s.text.split(". ")
         for _ in range(s.r.randint(1, most)):
-            who, thing = s.r.choice(s.names), s.r.choice(s.things)
+            who, thing = s.person(), s.thing()
+            if s.facts and s.r.random() < .3: who = s.r.choice(s.facts)[0]  # several things of one, one of several
+            elif s.facts and s.r.random() < .3: thing = s.r.choice(s.facts)[1]
             if any(f[:2] == (who, thing) for f in s.facts): continue
             s.facts.append((who, thing, s.value(thing)))
             form = "The {1} of {0} is {2}" if s.r.random() < .7 else "{0}'s {1} is {2}"
@@ -96,7 +117,8 @@ class Passage:
         if not s.facts: return None
         who, thing, value = s.r.choice(s.facts)
         return s.r.choice([f"What is the {thing} of {who}?", f"What is {who}'s {thing}?", f"Tell me the {thing} of {who}.",
-                           f"Do you know {who}'s {thing}?", f"I need the {thing} of {who}."]), \
+                           f"Do you know {who}'s {thing}?", f"I need the {thing} of {who}.", f"{who}'s {thing}?",
+                           f"Which {thing} does {who} have?", f"Please find {who}'s {thing}."]), \
             f"The {thing} of {who} is {value}."
 
     def ask_quote(s):
@@ -140,10 +162,12 @@ class Passage:
     def ask_absent(s, other):
         """`other`: a text whose words are asked for when this one has them not."""
         if s.facts and s.r.random() < .4:
-            who, thing = s.r.choice(s.names), s.r.choice(s.things)
+            who, thing, k = s.person(), s.thing(), s.r.random()
+            if k < .3: who = s.r.choice(s.facts)[0]
+            elif k < .6: thing = s.r.choice(s.facts)[1]
             if any(f[:2] == (who, thing) for f in s.facts): return None
             return f"What is the {thing} of {who}?", f"The document does not mention the {thing} of {who}."
-        ws = [w for w in set(re.findall(r"[a-z]{6,}", other.lower())) if w not in s.count]
+        ws = [w for w in set(re.findall(r"[a-z]{6,15}", other.lower())) if w not in s.count and len(set(w)) > 3]
         if not ws: return None
         w = s.r.choice(sorted(ws))
         return s.r.choice([f"What does it say about {w}?", f"Where is {w} mentioned?", f"Find the passage about {w}.",

@@ -15,7 +15,7 @@ from tokenizer import Tokenizer
 
 PIECE = 15 << 20
 ROWS = (4096, 16384, 32768)  # lengths
-TEXT_SHARE = .25             # of the rows are running text alone
+TEXT_SHARE = .15             # of the rows are running text alone
 # (until this share of the time, share of the batches that each row length has)
 PHASES = [(.62, (.85, .15, 0)), (1, (.35, .35, .30))]
 WARM_STEPS, LAST_RATE = 60, .03
