@@ -254,11 +254,11 @@ static void split_layer(struct copy *c, uint32_t layer, size_t heads, size_t n)
 
 /* In plain formats the file in one piece has the weights of the one it was made of. In quantised ones its keys were
  * rounded along other rows: it is compared with itself in two pieces. */
-static void joined_as(const char *type)
+static void joined_as(const char *preset, const char *type)
 {
     struct copy c;
-    const struct test_shape *s = test_shape_named("all-mla");
-    make_base("all-mla", type);
+    const struct test_shape *s = test_shape_named(preset);
+    make_base(preset, type);
     copy_open(&c, base_path);
     for (uint32_t i = 0; i < s->n_layer; i++) join_layer(&c, i);
     write_copy(&c, other_path);
@@ -274,7 +274,9 @@ static void joined_keys_and_values(void **state)
 {
     (void)state;
     static const char *const types[] = {"F32", "F16", "BF16", "Q8_0", "Q4_K"};
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) joined_as(types[i]);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) joined_as("all-mla", types[i]);
+    joined_as("v3", "Q8_0");
+    joined_as("moonlight", "F32");
 }
 
 /* ---------------------------------------------------------------------------------------------- fused experts */
@@ -381,6 +383,18 @@ static void absent_keys(void **state)
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) change(&c, keys[i], GGUF_U32, NULL, 0);
     changed_keys("keys left out", &c);
 
+    /* deepseek2: a key without its prefix would be kimi-linear's. */
+    static const char *const relative[] = {"/deepseek2.expert_gating_func",     "/deepseek2.rope.freq_base",
+                                           "/deepseek2.attention.q_lora_rank",  "/deepseek2.attention.key_length",
+                                           "/deepseek2.attention.value_length", "/deepseek2.attention.head_count_kv",
+                                           "/deepseek2.expert_shared_count",    "/deepseek2.vocab_size",
+                                           "/tokenizer.chat_template"};
+    struct changes v2 = {.count = 0};
+    make_base("v2", "F32");
+    for (size_t i = 0; i < sizeof relative / sizeof *relative; i++) change(&v2, relative[i], GGUF_U32, NULL, 0);
+    changed_keys("keys of deepseek2 left out", &v2);
+
+    make_base("all-mla", "F32");
     struct changes scale = {.count = 0};
     change(&scale, "expert_weights_scale", GGUF_F32, one, sizeof one);
     struct copy model;

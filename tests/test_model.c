@@ -185,6 +185,51 @@ static void wrong_values(void **state)
     refused(&(struct change){.number_key = "kimi-linear.expert_weights_scale", .number = 0}, "expert_weights_scale");
 }
 
+/* The same for deepseek2: the model "v3" takes the good one's place. */
+static void wrong_relatives(void **state)
+{
+    (void)state;
+    struct error error;
+    static const char *const keys[] = {"attention.kv_lora_rank",    "rope.dimension_count",       "rope.scaling.factor",
+                                       "expert_used_count",         "expert_feed_forward_length", "context_length",
+                                       "attention.value_length_mla"};
+    static const struct {
+        const char *key;
+        uint32_t number;
+        const char *reason;
+    } numbers[] = {
+        {"rope.dimension_count", 31, "rope.dimension_count is 31: channels turn in pairs"},
+        {"rope.dimension_count", 64, "attention.key_length_mla is 64, not above"},
+        {"attention.kv_lora_rank", 65, "blk.0.attn_kv_a_mqa.weight is [96, 96"},
+        {"attention.q_lora_rank", 47, "blk.0.attn_q_a.weight is [96, 48"},
+        {"expert_gating_func", 4, "expert_gating_func is 4: 1 (softmax) and 2 (sigmoid) are supported"},
+        {"expert_group_count", 5, "16 experts cannot be grouped so"},
+        {"expert_group_count", 16, "16 experts cannot be grouped so"},
+        {"expert_group_count", 300, "0 to 256 is supported"},
+        {"expert_group_used_count", 5, "expert_group_used_count is 5 of 4 groups"},
+        {"expert_group_used_count", 0, "expert_group_used_count is 0 of 4 groups"},
+        {"expert_used_count", 9, "9 experts are to be used of 2 groups of 4"},
+        {"expert_weights_norm", 1, "expert_weights_norm is not true or false"},
+        {"rope.scaling.factor", 8, "rope.scaling.factor is not a positive number"},
+        {"nextn_predict_layers", 4, "4 of 4 layers are for prediction"},
+    };
+    must(test_model_write(good_path, &(struct test_model){.preset = "v3", .seed = 1}, &error), &error);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char key[80];
+        snprintf(key, sizeof key, "deepseek2.%s", keys[i]);
+        refused(&(struct change){.drop_key = key}, key);
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        char key[80];
+        snprintf(key, sizeof key, "deepseek2.%s", numbers[i].key);
+        refused(&(struct change){.number_key = key, .number = numbers[i].number}, numbers[i].reason);
+    }
+    refused(&(struct change){.text_key = "deepseek2.rope.scaling.type", .text = "linear"},
+            "rope.scaling.type is linear: yarn and none are supported");
+    refused(&(struct change){.drop_tensor = "blk.0.attn_q_b.weight"}, "blk.0.attn_q_b.weight");
+    must(test_model_write(good_path, &(struct test_model){.seed = 1, .type = "Q8_0"}, &error), &error);
+}
+
 static void wrong_tensors(void **state)
 {
     (void)state;
@@ -402,6 +447,7 @@ int main(void)
     const struct CMUnitTest files[] = {
         cmocka_unit_test(missing_keys),    cmocka_unit_test(wrong_values),    cmocka_unit_test(wrong_tensors),
         cmocka_unit_test(damaged_headers), cmocka_unit_test(truncated_files), cmocka_unit_test(devices),
+        cmocka_unit_test(wrong_relatives),
     };
     temp_path(good_path, "model.gguf");
     temp_path(changed_path, "model-changed.gguf");
