@@ -20,6 +20,7 @@ ports = []
 lock = threading.Lock()
 values = {}  # KEY -> text, set from outside
 counts = {}  # KEY -> number
+parts = {}  # path -> bytes and SHA-256 of a file beside FILE
 
 
 def count(key, n=1):
@@ -124,15 +125,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """The first PERCENT of the file's bytes, then cut connections, until KEY is set to well."""
         if self.is_probe() or values.get(key) == "well":
             return self.good(ranges=ranges)
-        budget = len(DATA) * int(percent) // 100
+        return self.good(limit=self.budget(key, len(DATA) * int(percent) // 100), ranges=ranges)
+
+    def budget(self, key, most):
+        """A limit of `most` bytes for all requests under KEY together."""
 
         def limit(n):
             with lock:
                 used = counts.get(key, 0)
-                counts[key] = used + min(n, budget - used)
+                counts[key] = used + min(n, most - used)
                 return counts[key] - used
 
-        return self.good(limit=limit, ranges=ranges)
+        return limit
 
     def mode_cut_stream(self, percent, key, *_):
         self.mode_cut(percent, key, ranges=False)
@@ -266,6 +270,33 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.go(302, f"http://localhost:{ports[1]}/cdn/{repository}/{count('cdn')}/x", **facts)
 
     mode_bartowski = mode_owner  # a file of the catalogue, with another length and hash
+
+    def part(self):
+        """The file of that name beside FILE with its hash, or None."""
+        path = os.path.join(os.path.dirname(sys.argv[1]), os.path.basename(self.path))
+        if path not in parts and os.path.exists(path):
+            data = open(path, "rb").read()
+            parts[path] = data, hashlib.sha256(data).hexdigest()
+        return parts.get(path)
+
+    def mode_parts(self, *_, limit=None, **headers):
+        part = self.part()
+        if not part:
+            return self.mode_missing()
+        return self.good(data=part[0], etag=f'"{part[1]}"', limit=limit, **headers)
+
+    def mode_parts_cut(self, number, key, name, *_):
+        """File NUMBER of a model in parts is cut in the middle, until KEY is set to well."""
+        if self.is_probe() or values.get(key) == "well" or f"-0000{number}-of" not in name:
+            return self.mode_parts()
+        return self.mode_parts(limit=self.budget(key, len(self.part()[0]) // 2))
+
+    def mode_parts_hub(self, repository, _, revision, *rest):
+        """The hub, with the files beside FILE."""
+        part = self.part()
+        if revision not in ("main", COMMIT) or not part:
+            return self.mode_missing()
+        return self.mode_parts(X_Repo_Commit=COMMIT, X_Linked_Etag=f'"{part[1]}"', X_Linked_Size=len(part[0]))
 
     def mode_cdn(self, repository, number, *_):
         """A signed address that serves six requests; each host has its own ETag, and lies about the hash."""
