@@ -2,7 +2,7 @@
 """Text and made-up conversations about it -> rows of token ids, each token with its kind.
 
 A conversation is laid out exactly as lectern does: system turn, user turn = document(s), blank line, question; later
-questions are new turns. Several documents are each named ("File: PATH", blank line, text).
+questions are new turns. Of several documents the first stands as if alone; together() has the words between them.
 
 Half of the documents are disturbed: words and names are exchanged, the order of sentences too. Nothing can be known by
 heart about such a text: the only way to its answers is to read them.
@@ -63,6 +63,14 @@ def disturb(r, text, other):
         r.shuffle(parts)
         text = " ".join(parts)
     return text
+
+
+def together(passages):
+    """As app/prompt.c joins documents."""
+    out = [passages[0].text.strip()]
+    for i, p in enumerate(passages[1:]):
+        out += [f"(The text above is {passages[0].path}.)"] * (i == 0) + [f"File: {p.path}", p.text.strip()]
+    return "\n\n".join(out)
 
 
 class Maker:
@@ -158,7 +166,7 @@ class Maker:
                 return (f"What does {p.path} say about {' and '.join(w)}?", found[1], ANSWER_KINDS["quote"]) if w else None
             return s.ask(p)
 
-        return "\n\n".join(f"File: {p.path}\n\n{p.text.strip()}" for p in passages), True, ask
+        return together(passages), True, ask
 
     def conversation(s, room):
         """[(ids, kind), ...] of at most `room` tokens, or None."""
