@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lectern quantize: a model file rewritten in another type. stdout: with --dry-run, a line for each tensor and the
- * size; stderr: progress and a closing remark.
+ * lectern quantize: a model file rewritten in another type. stdout: with --dry-run, a line for each tensor and one
+ * with the bytes of all weights, before and after, and the bits a weight; stderr: progress and a closing remark.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 #include "quant/quantize.h"
 
 struct quantize_options {
-    bool dry_run;
+    bool dry_run, keep_split;
     const char *imatrix;
     const char *tensor_type; /* from the environment or lectern.ini; those of the command line are gathered apart */
 };
@@ -27,6 +27,7 @@ static const struct option quantize_table[] = {
     {"dry-run", 0, OPTION_FLAG, NULL, NULL, "write nothing; list the tensors and the size on stdout", AT(dry_run)},
     {"imatrix", 0, OPTION_TEXT, "FILE", NULL, "importance of weights, as lectern imatrix or llama.cpp gathers it",
      AT(imatrix)},
+    {"keep-split", 0, OPTION_FLAG, NULL, NULL, "several files as the input's: OUT-00001-of-0000N.gguf", AT(keep_split)},
     {"tensor-type", 0, OPTION_TEXT, "REGEX=TYPE", NULL, "the type of tensors whose name matches; may be repeated",
      AT(tensor_type)},
     {NULL},
@@ -110,7 +111,7 @@ static bool tell(void *user, const struct quantize_progress *p)
 
 static int unknown_type(const char *type, struct error *error)
 {
-    char names[360] = "";
+    char names[400] = "";
     for (size_t i = 0, at = 0; quantize_mix_name(i) && at < sizeof names; i++)
         at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? " " : "", quantize_mix_name(i));
     return error_set(error, ERROR_USAGE, "%.40s is no type; there are %s.", type, names);
@@ -134,11 +135,12 @@ static int run(struct quantize_params *params, const char *type, const char *imp
     progress_clear();
     if (rc == ERROR_CANCELLED) return console_error(error), console_signal_status(console_signal());
     if (rc) return console_error(error);
+    double bits = 8 * (double)result.out_bytes / (double)(result.weights ? result.weights : 1);
     if (params->dry_run)
-        printf("total\t%llu\t%llu\n", (unsigned long long)result.in_bytes, (unsigned long long)result.out_bytes);
+        printf("total\t%llu\t%llu\t%.3f\n", (unsigned long long)result.in_bytes, (unsigned long long)result.out_bytes,
+               bits);
     console_say("%s: %s of weights become %s (%.2f bits a weight) in %s.", params->out,
-                format_bytes(result.in_bytes, size[0]), format_bytes(result.out_bytes, size[1]),
-                8 * (double)result.out_bytes / (double)(result.weights ? result.weights : 1),
+                format_bytes(result.in_bytes, size[0]), format_bytes(result.out_bytes, size[1]), bits,
                 format_seconds(seconds_since(&teller.start), spent));
     if (importance) console_detail("%zu tensors were encoded by the importance of their weights.", result.weighed);
     return console_finish(0);
@@ -150,8 +152,8 @@ int cmd_quantize(int argc, char **argv)
         .name = "quantize",
         .arguments = "IN.gguf OUT.gguf TYPE",
         .about =
-            "Rewrites a model in another type: one format (Q8_0, Q4_0, IQ4_XS, ...) or a mix (Q2_K, Q3_K_M, Q4_K_S, "
-            "Q4_K_M, Q5_K_M, Q6_K, ...).",
+            "Rewrites a model in another type: one format (Q8_0, Q4_0, IQ4_XS, ...) or a mix (Q2_K, Q3_K_M, Q4_K_M, "
+            "...,\nlectern-2.7, lectern-3.3, lectern-4.2).",
         .options = quantize_table,
     };
     struct settings settings;
@@ -177,6 +179,7 @@ int cmd_quantize(int argc, char **argv)
         .threads = settings.threads ? settings.threads
                    : cores > 0      ? (uint32_t)cores
                                     : 1,
+        .keep_split = options.keep_split,
         .dry_run = options.dry_run,
     };
     rc = rc ? console_error(&error) : run(&params, argv[3], options.imatrix, &error);

@@ -82,6 +82,13 @@ size_t gguf_tensor_count(const struct gguf *);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *, size_t index);
 const struct gguf_tensor *gguf_tensor_named(const struct gguf *, const char *name); /* hashed; NULL when absent */
 
+/* Files the model lies in, and which of them, from 0, holds a tensor (by its index). */
+size_t gguf_shard_count(const struct gguf *);
+size_t gguf_tensor_shard(const struct gguf *, size_t index);
+
+/* These bytes of the mapping are not needed soon: the system may take their pages back. Only a hint; they stay readable. */
+void gguf_forget(const void *data, size_t bytes);
+
 /* Bytes of all tensors, and of the whole mapping (all shards). */
 uint64_t gguf_tensor_bytes(const struct gguf *);
 uint64_t gguf_file_bytes(const struct gguf *);

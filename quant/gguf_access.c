@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* FNV-1a, 64 bits. */
 static uint64_t name_hash(struct gguf_string s)
@@ -205,6 +207,25 @@ const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, size_t index)
 const struct gguf_tensor *gguf_tensor_named(const struct gguf *g, const char *name)
 {
     return name_index_find(&g->by_name, (struct gguf_string){name, strlen(name)});
+}
+
+size_t gguf_shard_count(const struct gguf *g)
+{
+    return g->n_shards;
+}
+
+size_t gguf_tensor_shard(const struct gguf *g, size_t index)
+{
+    size_t i = g->n_shards - 1;
+    while (i > 0 && g->shards[i].first_tensor > index) i--;
+    return i;
+}
+
+void gguf_forget(const void *data, size_t bytes)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t start = (uintptr_t)data / page * page, end = ((uintptr_t)data + bytes) / page * page;
+    if (end > start) madvise((void *)start, end - start, MADV_DONTNEED);
 }
 
 uint64_t gguf_tensor_bytes(const struct gguf *g)

@@ -22,7 +22,8 @@ enum {
 struct gguf_shard {
     unsigned char *map;
     size_t len;
-    size_t header; /* magic to the end of the tensor descriptions */
+    size_t header;       /* magic to the end of the tensor descriptions */
+    size_t first_tensor; /* of the model's */
 };
 
 /* Open-addressed hash from a name to its index in an array whose elements begin with a struct gguf_string. */

@@ -334,6 +334,7 @@ static int join_part(struct gguf *g, struct part *p, const char *path, struct er
     struct gguf_tensor *tensors = realloc(g->tensors, (total + 1) * sizeof *tensors);
     if (tensors) g->tensors = tensors;
     if (!shards || !tensors) return error_set(error, ERROR_FAILED, "Out of memory while opening %s.", path);
+    p->shard.first_tensor = g->n_tensors;
     for (size_t i = 0; i < p->n_tensors; i++) {
         tensors[g->n_tensors++] = p->tensors[i];
         g->tensor_bytes += p->tensors[i].bytes;

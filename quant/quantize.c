@@ -4,6 +4,7 @@
  * pieces without regard to rows; each piece is shared out to the threads, decoded, encoded and written in order.
  */
 #include "quant/quantize.h"
+#include "quant/quantize_outputs.h"
 
 #include <pthread.h>
 #include <regex.h>
@@ -52,8 +53,9 @@ struct share {
 struct job {
     const struct quantize_params *params;
     struct gguf *in;
-    struct gguf_writer *out;
-    regex_t *patterns; /* compiled overrides */
+    struct outputs out;
+    struct gguf_writer *writer; /* of the tensor at hand */
+    regex_t *patterns;          /* compiled overrides */
     size_t n_patterns;
     const struct quant_format **formats; /* of each tensor */
     uint32_t threads;
@@ -120,14 +122,14 @@ static int convert_piece(struct job *job, const struct gguf_tensor *t, const str
         done += part;
     }
     run_shares(job, count);
-    return gguf_write(job->out, job->blocks, quant_row_bytes(to, n), job->error);
+    return gguf_write(job->writer, job->blocks, quant_row_bytes(to, n), job->error);
 }
 
 /* Same format: the bytes as they are. */
 static int copy_piece(struct job *job, const struct gguf_tensor *t, uint64_t at, size_t n)
 {
     const unsigned char *in = (const unsigned char *)t->data + at / t->format->block_len * t->format->block_bytes;
-    return gguf_write(job->out, in, quant_row_bytes(t->format, n), job->error);
+    return gguf_write(job->writer, in, quant_row_bytes(t->format, n), job->error);
 }
 
 static uint64_t weights_of(const struct gguf_tensor *t)
@@ -142,6 +144,8 @@ static int convert_tensor(struct job *job, const struct gguf_tensor *t, const st
         size_t part = (size_t)(n - at < piece ? n - at : piece);
         int rc = to == t->format ? copy_piece(job, t, at, part) : convert_piece(job, t, to, at, part);
         if (rc) return rc;
+        gguf_forget((const unsigned char *)t->data + at / t->format->block_len * t->format->block_bytes,
+                    quant_row_bytes(t->format, part));
         job->progress.done += part;
         if (!tell(job)) return cancelled(job);
     }
@@ -201,17 +205,24 @@ static bool copied_key(struct gguf_string key)
     return true;
 }
 
+static struct gguf_writer *writer_of(const struct job *job, size_t tensor)
+{
+    return job->out.writers[job->out.count > 1 ? gguf_tensor_shard(job->in, tensor) : 0];
+}
+
 static void describe(struct job *job)
 {
+    struct gguf_writer *first = job->out.writers[0];
     for (size_t i = 0; i < gguf_value_count(job->in); i++)
-        if (copied_key(gguf_value_at(job->in, i)->key)) gguf_put_copy(job->out, gguf_value_at(job->in, i));
-    gguf_put_u32(job->out, "general.file_type", quantize_mix_file_type(job->params->mix));
-    gguf_put_u32(job->out, "general.quantization_version", 2);
+        if (copied_key(gguf_value_at(job->in, i)->key)) gguf_put_copy(first, gguf_value_at(job->in, i));
+    gguf_put_u32(first, "general.file_type", quantize_mix_file_type(job->params->mix));
+    gguf_put_u32(first, "general.quantization_version", 2);
+    outputs_describe_split(&job->out, gguf_tensor_count(job->in));
     for (size_t i = 0; i < gguf_tensor_count(job->in); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(job->in, i);
         char name[80];
         snprintf(name, sizeof name, "%.*s", (int)t->name.len, t->name.bytes);
-        gguf_put_tensor(job->out, name, job->formats[i], t->n_dims, t->ne);
+        gguf_put_tensor(writer_of(job, i), name, job->formats[i], t->n_dims, t->ne);
     }
 }
 
@@ -226,6 +237,7 @@ static int convert_all(struct job *job)
         job->progress.to = job->formats[i];
         int rc = 0;
         if (!job->params->dry_run) {
+            job->writer = writer_of(job, i);
             rc = convert_tensor(job, t, job->formats[i]);
         } else {
             job->progress.done += weights_of(t);
@@ -277,7 +289,7 @@ static void job_free(struct job *job)
     free(job->weights);
     free(job->importances);
     free(job->blocks);
-    gguf_writer_abort(&job->out);
+    outputs_abort(&job->out);
     gguf_close(&job->in);
 }
 
@@ -288,10 +300,11 @@ int quantize_model(const struct quantize_params *params, struct quantize_result 
     *result = (struct quantize_result){0};
     int rc = prepare(&job);
     if (!rc) rc = choose_formats(&job, result);
-    if (!rc && !params->dry_run) rc = gguf_writer_open(&job.out, params->out, error);
+    size_t files = !rc && params->keep_split ? gguf_shard_count(job.in) : 1;
+    if (!rc && !params->dry_run) rc = outputs_open(&job.out, params->out, files, error);
     if (!rc && !params->dry_run) describe(&job);
     if (!rc) rc = convert_all(&job);
-    if (!rc && !params->dry_run) rc = gguf_writer_finish(&job.out, error);
+    if (!rc && !params->dry_run) rc = outputs_finish(&job.out, error);
     job_free(&job);
     return rc;
 }

@@ -57,6 +57,7 @@ struct quantize_params {
     size_t n_overrides;
     const struct imatrix *importance; /* tensors it tells of are encoded by it; NULL = all weights alike */
     uint32_t threads;                 /* 0 = 1 */
+    bool keep_split;                  /* as many files as the input has, with its tensors in the same ones */
     bool dry_run;                     /* nothing is written; the result is filled */
     /* Called after each piece (and, in a dry run, each tensor), on the calling thread. false stops: ERROR_CANCELLED,
      * and no file is left. May be NULL. */
@@ -71,8 +72,9 @@ struct quantize_result {
 };
 
 /* Rewrites params->in as params->out. Metadata is copied but general.file_type, which is set, and the split.* keys:
- * shards become one file. Memory: a few MiB a thread beside the mapping.
- * Errors: ERROR_MODEL (input), ERROR_USAGE (pattern), ERROR_DISK (output), ERROR_CANCELLED, ERROR_FAILED (memory). */
+ * shards become one file, or with keep_split stay as many. Memory: a few MiB a thread and what the importance takes;
+ * pages of the input are given back as it goes. Errors: ERROR_MODEL (input), ERROR_USAGE (pattern), ERROR_DISK
+ * (output), ERROR_CANCELLED, ERROR_FAILED (memory). */
 int quantize_model(const struct quantize_params *, struct quantize_result *, struct error *);
 
 #endif

@@ -47,7 +47,8 @@ check "--dry-run wrote a file" test ! -e "$dir/out.gguf"
 check "the list lacks a line" grep -q "^blk.1.ffn_up_exps.weight	F32	Q3_K$" "$dir/out"
 check "the later --tensor-type does not win" grep -q "^blk.2.ffn_up_exps.weight	F32	IQ4_XS$" "$dir/out"
 check "the router is not F32" grep -q "^blk.1.ffn_gate_inp.weight	F32	F32$" "$dir/out"
-planned=$(sed -n 's/^total	[0-9]*	//p' "$dir/out")
+planned=$(sed -n 's/^total	[0-9]*	\([0-9]*\)	.*/\1/p' "$dir/out")
+check "the bits a weight are missing" grep -q "^total	[0-9]*	[0-9]*	[0-9]*\.[0-9]*$" "$dir/out"
 
 expect 0 "bits a weight" "$dir/in.gguf" "$dir/out.gguf" q4_k_m \
     --tensor-type '_exps=Q3_K' --tensor-type='blk\.2\..*_exps=IQ4_XS'

@@ -261,6 +261,98 @@ static bool stop_at_third(void *user, const struct quantize_progress *p)
     return ++*calls < 3;
 }
 
+static void part_path(char *out, size_t room, const char *stem, unsigned number)
+{
+    snprintf(out, room, "%s/%s-%05u-of-00002.gguf", folder, stem, number);
+}
+
+static void put_number(struct gguf_writer *w, const char *key, enum gguf_kind kind, size_t bytes, unsigned char value)
+{
+    const unsigned char le[4] = {value};
+    gguf_put_copy(w, &(struct gguf_value){{key, strlen(key)}, kind, false, 1, le, bytes});
+}
+
+/* The input in two parts, its first ten tensors in the first. */
+static void write_parts(const struct gguf *g)
+{
+    struct error error;
+    for (unsigned part = 0; part < 2; part++) {
+        struct gguf_writer *w;
+        char path[96], name[80];
+        size_t first = part ? 10 : 0, end = part ? gguf_tensor_count(g) : 10;
+        part_path(path, sizeof path, "in", part + 1);
+        assert_int_equal(gguf_writer_open(&w, path, &error), 0);
+        for (size_t i = 0; !part && i < gguf_value_count(g); i++) gguf_put_copy(w, gguf_value_at(g, i));
+        put_number(w, "split.no", GGUF_U16, 2, (unsigned char)part);
+        put_number(w, "split.count", GGUF_U16, 2, 2);
+        put_number(w, "split.tensors.count", GGUF_I32, 4, (unsigned char)gguf_tensor_count(g));
+        for (size_t i = first; i < end; i++) {
+            const struct gguf_tensor *t = gguf_tensor_at(g, i);
+            snprintf(name, sizeof name, "%.*s", (int)t->name.len, t->name.bytes);
+            gguf_put_tensor(w, name, t->format, t->n_dims, t->ne);
+        }
+        for (size_t i = first; i < end; i++)
+            assert_int_equal(gguf_write(w, gguf_tensor_at(g, i)->data, gguf_tensor_at(g, i)->bytes, &error), 0);
+        assert_int_equal(gguf_writer_finish(&w, &error), 0);
+    }
+}
+
+static void assert_same_weights(const struct gguf *a, const struct gguf *b)
+{
+    assert_int_equal(gguf_tensor_count(a), gguf_tensor_count(b));
+    for (size_t i = 0; i < gguf_tensor_count(a); i++) {
+        const struct gguf_tensor *x = gguf_tensor_at(a, i), *y = gguf_tensor_at(b, i);
+        assert_true(x->format == y->format && x->bytes == y->bytes && x->name.len == y->name.len);
+        assert_memory_equal(x->name.bytes, y->name.bytes, x->name.len);
+        assert_memory_equal(x->data, y->data, x->bytes);
+    }
+}
+
+static void test_parts_stay_parts(void **state)
+{
+    (void)state;
+    struct gguf *g, *whole, *parts;
+    struct error error;
+    struct quantize_result result;
+    char in[96], out[96];
+    assert_int_equal(gguf_open(&g, in_path, &error), 0);
+    write_parts(g);
+    part_path(in, sizeof in, "in", 1);
+    snprintf(out, sizeof out, "%s/out.gguf", folder);
+    struct quantize_params p = {.in = in, .out = out_path, .mix = quantize_mix_named("Q4_K_M"), .threads = 2};
+    assert_int_equal(quantize_model(&p, &result, &error), 0);
+    p.keep_split = true;
+    p.out = out;
+    if (quantize_model(&p, &result, &error)) fail_msg("%s", error.text);
+    assert_int_equal(gguf_open(&whole, out_path, &error), 0);
+    part_path(out, sizeof out, "out", 1);
+    if (gguf_open(&parts, out, &error)) fail_msg("%s", error.text);
+    assert_int_equal(gguf_shard_count(whole), 1);
+    assert_int_equal(gguf_shard_count(parts), 2);
+    assert_same_weights(whole, parts);
+    for (size_t i = 0; i < gguf_tensor_count(parts); i++) assert_int_equal(gguf_tensor_shard(parts, i), i >= 10);
+    gguf_close(&parts);
+    gguf_close(&whole);
+    gguf_close(&g);
+    /* Stopped: none of the parts is there, nor a .part file. */
+    int calls = 0;
+    char named[96];
+    p = (struct quantize_params){
+        .in = in, .out = named, .mix = p.mix, .keep_split = true, .progress = stop_at_third, .user = &calls};
+    part_path(named, sizeof named, "new", 1); /* a name that has the ending already */
+    assert_int_equal(quantize_model(&p, &result, &error), ERROR_CANCELLED);
+    for (unsigned i = 1; i <= 2; i++) {
+        part_path(out, sizeof out, "new", i);
+        assert_int_not_equal(access(out, F_OK), 0);
+        strcat(out, ".part");
+        assert_int_not_equal(access(out, F_OK), 0);
+        part_path(out, sizeof out, "in", i);
+        unlink(out);
+        part_path(out, sizeof out, "out", i);
+        assert_int_equal(unlink(out), 0);
+    }
+}
+
 static void test_cancelling_leaves_nothing(void **state)
 {
     (void)state;
@@ -300,6 +392,7 @@ int main(void)
         cmocka_unit_test(test_models_are_rewritten),
         cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_overrides),
+        cmocka_unit_test(test_parts_stay_parts),
         cmocka_unit_test(test_cancelling_leaves_nothing),
         cmocka_unit_test(test_a_file_may_replace_itself),
     };
