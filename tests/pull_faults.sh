@@ -8,7 +8,7 @@ set -u
 command -v python3 >/dev/null || { echo 'skipped: python3 is not here'; exit 77; }
 dir=$(mktemp -d)
 server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null; umount "$dir/small" 2>/dev/null; rm -rf "$dir"' EXIT
+trap '[ -z "$server" ] || kill "$server" 2>/dev/null; umount "$dir/small" "$dir/filling" 2>/dev/null; rm -rf "$dir"' EXIT
 unset HF_TOKEN HF_ENDPOINT http_proxy https_proxy all_proxy ALL_PROXY HTTPS_PROXY
 export HOME="$dir" XDG_CONFIG_HOME="$dir/config" XDG_DATA_HOME="$dir/data"
 bad=0
@@ -210,6 +210,58 @@ if mount -t tmpfs -o size=600k tmpfs "$dir/small" 2>/dev/null; then
     umount "$dir/small"
 else
     echo 'not tested: a full disk, for want of a mount'
+fi
+
+# A disk that fills while it is written: real, where a disk can be mounted, and by calls that are made to fail.
+mkdir "$dir/filling"
+if strace -f -qq -e trace=none -o "$dir/trace" true 2>/dev/null; then
+    failing() { # EXPECTED CALL:FAULT ...: pulls with those calls failing; -P PATH: only those on PATH
+        expected=$1
+        shift
+        strace -f -qq -e trace=fallocate,pwrite64,write,fsync,rename,renameat -e inject=fallocate:error=EOPNOTSUPP "$@" \
+            -o "$dir/trace" "$LECTERN" pull "$at/plain/x.gguf" --chunk 64K --connections 2 --data-dir "$dir/filling" \
+            >"$dir/out" 2>"$dir/err" </dev/null
+        code=$?
+        [ $code = "$expected" ] || fail "exit $code, not $expected, with $*"
+        [ "$(grep -c '^lectern: ' "$dir/err")" = 1 ] || fail "not one sentence with $*"
+        [ ! -e "$dir/filling/models/x.gguf" ] || fail "installed with $*"
+        [ -s "$dir/filling/models/x.gguf.part" ] || fail "no part with $*"
+    }
+    part="$dir/filling/models/x.gguf.part"
+    failing 6 -e inject=pwrite64:error=ENOSPC:when=20+; says 'has no room: .* more are needed'
+    failing 6 -e inject=pwrite64:error=EIO:when=5+; says 'cannot be written: Input/output error'
+    failing 6 -P "$part.manifest.new" -e inject=write:error=ENOSPC; says 'manifest cannot be written: No space left'
+    failing 6 -P "$part.manifest.new" -e inject=fsync:error=EIO; says 'manifest cannot be written: Input/output'
+    failing 6 -P "$part" -e inject=fsync:error=EIO; says 'x.gguf cannot be put in place: Input/output error'
+    get 0 plain/x.gguf --data-dir "$dir/filling"; says 'are here already'
+    cmp -s "$dir/file" "$dir/filling/models/x.gguf" || fail 'another file after a disk that failed'
+    at_most $((size + 1)) 'after a disk that failed'
+    rm -r "$dir/filling/models"
+else
+    echo 'not tested: calls that fail, for want of strace'
+fi
+if strace -qq -e trace=none -o "$dir/trace" true 2>/dev/null &&
+    mount -t tmpfs -o size=1400k tmpfs "$dir/filling" 2>/dev/null; then
+    strace -f -qq -e trace=fallocate -e inject=fallocate:error=EOPNOTSUPP -o "$dir/trace" "$LECTERN" pull \
+        "$at/slow/x.gguf" --chunk 64K --connections 1 --data-dir "$dir/filling" >"$dir/out" 2>"$dir/err" &
+    pid=$!
+    tries=0
+    until grep -qs '^have 2' "$dir/filling/models/x.gguf.part.manifest" || [ $tries = 100 ]; do
+        tries=$((tries + 1))
+        sleep 0.05
+    done
+    dd if=/dev/zero of="$dir/filling/other" bs=64k 2>/dev/null # another program takes what was free
+    wait $pid
+    code=$?
+    [ $code = 6 ] || fail "a disk that fills: exit $code"
+    says 'has no room: .* are missing'
+    [ ! -e "$dir/filling/models/x.gguf" ] || fail 'installed on a full disk'
+    rm "$dir/filling/other"
+    get 0 slow/x.gguf --data-dir "$dir/filling"; says 'are here already'
+    cmp -s "$dir/file" "$dir/filling/models/x.gguf" || fail 'another file after a full disk'
+    umount "$dir/filling"
+else
+    echo 'not tested: a disk that fills, for want of a mount'
 fi
 
 # ---- nobody there

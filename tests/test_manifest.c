@@ -20,7 +20,9 @@
 #include "app/download.h"
 #include "app/manifest.h"
 #include "app/models.h"
+#include "app/model_parts.h"
 #include "app/pull_source.h"
+#include "quant/quant.h"
 
 #define NAME "x.gguf.manifest"
 
@@ -287,9 +289,15 @@ static void test_catalogue(void **state)
     unsigned last = UINT32_MAX;
     for (const struct catalogue_entry *e = catalogue; e->name; e++) {
         uint8_t hash[32];
-        assert_true(download_name_is_good(e->file));
+        struct model_parts parts = model_parts_of(catalogue_file_name(e));
+        uint64_t sum = 0;
+        assert_true(download_name_is_good(catalogue_file_name(e)));
         assert_ptr_equal(catalogue_find(e->name), e);
-        assert_ptr_equal(catalogue_find_file(e->file), e);
+        assert_ptr_equal(catalogue_find_file(catalogue_file_name(e)), e);
+        assert_true(parts.number == 1 && !(e->sha256 && parts.count > 1));
+        for (unsigned i = 0; e->part_bytes && i < parts.count; i++) sum += e->part_bytes[i];
+        assert_true(!e->part_bytes || sum == e->bytes);
+        assert_true(!e->format || quant_format_named(e->format));
         assert_true(e->quality < last);
         assert_true(!e->sha256 || hash_from_hex(e->sha256, hash));
         assert_true(e->bytes_are_known || !e->sha256);
