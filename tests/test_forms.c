@@ -276,7 +276,6 @@ static void joined_keys_and_values(void **state)
     static const char *const types[] = {"F32", "F16", "BF16", "Q8_0", "Q4_K"};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) joined_as("all-mla", types[i]);
     joined_as("v3", "Q8_0");
-    joined_as("moonlight", "F32");
 }
 
 /* ---------------------------------------------------------------------------------------------- fused experts */
