@@ -14,6 +14,7 @@
 #include "app/paths.h"
 #include "app/progress.h"
 #include "app/session.h"
+#include "app/speed.h"
 
 #define NAMES_SHOWN 10
 
@@ -76,6 +77,47 @@ void reader_describe_documents(const struct reader *r, struct json *j)
     json_close(j, ']');
 }
 
+/* ------------------------------------------------------------------------------------------------ telling */
+
+static void note_sentence(struct reader *r, const struct event *e)
+{
+    console_say("%.*s", (int)e->text_len, e->text ? e->text : "");
+    json_string(&r->notes, NULL, e->text ? e->text : "", e->text_len);
+    r->n_notes++;
+    if (e->error.code) r->unsaved = e->error;
+}
+
+static void stream_event(struct json *j, const struct event *e)
+{
+    static const char *const types[] = {
+        [EVENT_LOADING] = NULL, [EVENT_READY] = "ready", [EVENT_RESUMED] = "resumed", [EVENT_READING] = "reading",
+        [EVENT_READ] = "read",  [EVENT_TEXT] = "text",   [EVENT_ANSWERED] = NULL,     [EVENT_SAVED] = "saved",
+        [EVENT_NOTE] = "note",  [EVENT_ERROR] = NULL};
+    if (!types[e->kind]) return;
+    bool counts = e->kind == EVENT_RESUMED || e->kind == EVENT_READING || e->kind == EVENT_READ;
+    json_open(j, NULL, '{');
+    json_text(j, "type", types[e->kind]);
+    if (e->text) json_string(j, "text", e->text, e->text_len);
+    if (counts) {
+        json_uint(j, "done", e->done);
+        json_uint(j, "total", e->total);
+        json_real(j, "seconds", e->seconds);
+    }
+    json_close(j, '}');
+    json_send(j);
+}
+
+/* What became of the documents since they were read, as a note like any other. */
+static void tell_change(void *ctx, const char *sentence)
+{
+    struct reader *r = ctx;
+    char *text = strdup(sentence);
+    struct event e = {.kind = EVENT_NOTE, .text = text, .text_len = text ? strlen(text) : 0};
+    note_sentence(r, &e);
+    if (r->stream) stream_event(r->stream, &e);
+    free(text);
+}
+
 /* ------------------------------------------------------------------------------------------------- opening */
 
 static int open_store(struct reader *r, struct error *error)
@@ -97,8 +139,13 @@ static int gather_documents(struct reader *r, const struct reader_params *params
     if (rc) return rc;
     if (!params->n_paths && !r->store)
         return error_set(error, ERROR_USAGE, "With --ephemeral there are no sessions: name the documents.");
-    if (!params->n_paths) return session_load_documents(r->store, r->session, &r->documents, error);
-    return r->store ? session_for_documents(r->store, &r->documents, &r->session, error) : 0;
+    const struct change_report report = {.tell = tell_change, .ctx = r};
+    if (params->n_paths)
+        return r->store ? session_for_documents(r->store, &r->documents, &report, &r->session, error) : 0;
+    rc = session_load_documents(r->store, r->session, &r->documents, error);
+    if (!rc && changes_on_disk(&r->documents, &report))
+        tell_change(r, "The session goes on with the text it has read.");
+    return rc;
 }
 
 static int open_session(struct reader *r, struct error *error)
@@ -162,7 +209,7 @@ static void show_progress(const struct event *e)
 
 static void note_resumed(struct reader *r, const struct event *e)
 {
-    char done[32], total[32], seconds[32], left[32];
+    char done[32], total[32], seconds[32], left[32], time[48] = "";
     r->resumed = r->at = e->done;
     r->total = e->total;
     r->resume_seconds = e->seconds;
@@ -170,38 +217,13 @@ static void note_resumed(struct reader *r, const struct event *e)
     if (e->done)
         console_say("resumed %s of %s tokens in %s", format_count(e->done, done), format_count(e->total, total),
                     format_seconds(e->seconds, seconds));
-    size_t context = engine_info(worker_engine(r->worker))->context;
+    const struct engine_info *info = engine_info(worker_engine(r->worker));
+    double rate = speed_recall(r->data_dir, info);
+    if (rate > 0)
+        snprintf(time, sizeof time, ", about %s", format_seconds((double)(e->total - e->done) / rate, seconds));
     if (e->done < e->total)
-        console_say("%s tokens to read (%.0f %% of the context of %s)", format_count(e->total - e->done, left),
-                    100.0 * (double)e->total / (double)context, format_count(context, total));
-}
-
-static void note_sentence(struct reader *r, const struct event *e)
-{
-    console_say("%.*s", (int)e->text_len, e->text ? e->text : "");
-    json_string(&r->notes, NULL, e->text ? e->text : "", e->text_len);
-    r->n_notes++;
-    if (e->error.code) r->unsaved = e->error;
-}
-
-static void stream_event(struct json *j, const struct event *e)
-{
-    static const char *const types[] = {
-        [EVENT_LOADING] = NULL, [EVENT_READY] = "ready", [EVENT_RESUMED] = "resumed", [EVENT_READING] = "reading",
-        [EVENT_READ] = "read",  [EVENT_TEXT] = "text",   [EVENT_ANSWERED] = NULL,     [EVENT_SAVED] = "saved",
-        [EVENT_NOTE] = "note",  [EVENT_ERROR] = NULL};
-    if (!types[e->kind]) return;
-    bool counts = e->kind == EVENT_RESUMED || e->kind == EVENT_READING || e->kind == EVENT_READ;
-    json_open(j, NULL, '{');
-    json_text(j, "type", types[e->kind]);
-    if (e->text) json_string(j, "text", e->text, e->text_len);
-    if (counts) {
-        json_uint(j, "done", e->done);
-        json_uint(j, "total", e->total);
-        json_real(j, "seconds", e->seconds);
-    }
-    json_close(j, '}');
-    json_send(j);
+        console_say("%s tokens to read%s (%.0f %% of the context of %s)", format_count(e->total - e->done, left), time,
+                    100.0 * (double)e->total / (double)info->context, format_count(info->context, total));
 }
 
 static void take_event(struct reader *r, const struct event *e)
@@ -224,6 +246,7 @@ static void take_event(struct reader *r, const struct event *e)
         break;
     case EVENT_READ:
         r->at = e->done, progress_clear();
+        speed_keep(r->data_dir, engine_info(worker_engine(r->worker)), (size_t)(e->rate * e->seconds), e->rate);
         break;
     case EVENT_NOTE:
         note_sentence(r, e);

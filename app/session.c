@@ -33,8 +33,23 @@ static void name_session(const struct document_list *list, char *out, size_t cap
         snprintf(out, cap, "%.200s", name);
 }
 
-int session_for_documents(struct store *store, const struct document_list *list, int64_t *session, struct error *error)
+int session_tell_changes(struct store *store, const struct document_list *list, const struct change_report *report,
+                         size_t *count, struct error *error)
 {
+    int64_t earlier = 0;
+    *count = 0;
+    char **paths = calloc(list->count + 1, sizeof *paths);
+    if (!paths) return error_set(error, ERROR_FAILED, "Out of memory.");
+    for (size_t i = 0; i < list->count; i++) paths[i] = list->items[i].path;
+    int rc = store_session_resembling(store, paths, list->count, &earlier, error);
+    free(paths);
+    return rc || !earlier ? rc : changes_since(store, earlier, list, report, count, error);
+}
+
+int session_for_documents(struct store *store, const struct document_list *list, const struct change_report *report,
+                          int64_t *session, struct error *error)
+{
+    size_t changes;
     int64_t *ids = calloc(list->count + 1, sizeof *ids);
     uint8_t(*hashes)[32] = calloc(list->count + 1, sizeof *hashes);
     int rc = ids && hashes ? 0 : error_set(error, ERROR_FAILED, "Out of memory.");
@@ -43,6 +58,7 @@ int session_for_documents(struct store *store, const struct document_list *list,
         rc = put_document(store, &list->items[i], &ids[i], error);
     }
     if (!rc) rc = store_session_find(store, (const uint8_t(*)[32])hashes, list->count, session, error);
+    if (!rc && !*session && report) rc = session_tell_changes(store, list, report, &changes, error);
     if (!rc && !*session) {
         char name[256];
         name_session(list, name, sizeof name);

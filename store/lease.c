@@ -31,6 +31,16 @@ static int lock_byte(int fd, int64_t session, short type)
     return fcntl(fd, F_OFD_SETLK, &lock);
 }
 
+/* A lost time of use costs nothing but a little precision: no error. */
+static void note_use(struct store *store, int64_t session)
+{
+    struct error ignored;
+    if (write_begin(store, &ignored)) return;
+    int rc = db_run(store->writer, "UPDATE session SET used = ?2 WHERE id = ?1",
+                    DB_VALUES(db_int(session), db_int(store_now())), &ignored);
+    write_end(store, rc, &ignored);
+}
+
 int store_session_hold(struct store *store, int64_t session, struct error *error)
 {
     int rc = write_hold(store, error);
@@ -38,6 +48,7 @@ int store_session_hold(struct store *store, int64_t session, struct error *error
     if (lock_byte(store->lease_fd, session, F_RDLCK))
         rc = error_set(error, ERROR_DISK, "The session cannot be marked as in use: %s.", strerror(errno));
     write_release(store);
+    if (!rc) note_use(store, session);
     return rc;
 }
 

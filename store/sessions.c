@@ -311,3 +311,50 @@ int store_session_find(struct store *store, const uint8_t (*hashes)[32], size_t 
     read_end(store);
     return rc;
 }
+
+static int compare_paths(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Walks the documents of all sessions, latest used first, and counts for each session those whose path is among the
+ * sorted. */
+static int find_resembling(sqlite3_stmt *stmt, char *const *sorted, size_t count, int64_t *id, struct error *error)
+{
+    int64_t at = 0;
+    size_t matches = 0, best = 0;
+    bool row;
+    int rc = db_step(stmt, &row, error);
+    while (!rc && row) {
+        int64_t session = sqlite3_column_int64(stmt, 0);
+        const char *path = (const char *)sqlite3_column_text(stmt, 1);
+        matches = session == at ? matches : 0;
+        at = session;
+        if (path && bsearch(&path, sorted, count, sizeof *sorted, compare_paths)) matches++;
+        if (matches > best) best = matches, *id = session;
+        rc = db_step(stmt, &row, error);
+    }
+    return rc;
+}
+
+int store_session_resembling(struct store *store, char *const *paths, size_t count, int64_t *id, struct error *error)
+{
+    *id = 0;
+    char **sorted = store_alloc((count + 1) * sizeof *sorted);
+    if (!sorted) return store_no_memory(error);
+    for (size_t i = 0; i < count; i++) sorted[i] = paths[i];
+    qsort(sorted, count, sizeof *sorted, compare_paths);
+    sqlite3_stmt *stmt = NULL;
+    int rc = read_begin(store, error);
+    if (!rc) {
+        rc = db_prepare(store->reader,
+                        "SELECT s.id, d.path FROM session s JOIN session_document l ON l.session = s.id"
+                        " JOIN document d ON d.id = l.document ORDER BY s.used DESC, s.id DESC",
+                        DB_NONE, &stmt, error);
+        if (!rc) rc = find_resembling(stmt, sorted, count, id, error);
+        sqlite3_finalize(stmt);
+        read_end(store);
+    }
+    free(sorted);
+    return rc;
+}

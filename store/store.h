@@ -100,8 +100,12 @@ int store_session_fork(struct store *, int64_t id, size_t n_turns, const char *n
 int store_session_truncate(struct store *, int64_t id, size_t n_turns, struct error *); /* rewind */
 /* The session whose documents have exactly these hashes in this order, latest used; *id = 0 when there is none. */
 int store_session_find(struct store *, const uint8_t (*hashes)[32], size_t count, int64_t *id, struct error *);
+/* The session with the most documents from these paths, whatever their text, of equals the latest used; *id = 0 when
+ * none has one. */
+int store_session_resembling(struct store *, char *const *paths, size_t count, int64_t *id, struct error *);
 /* Marks a session as in use until it is released, the store closed or the process gone, killed or not: no lectern evicts
- * its states, no other one removes it. Once for each session; releasing what is not held does nothing. */
+ * its states, no other one removes it; and it is the latest used. Once for each session; releasing what is not held does
+ * nothing. */
 int store_session_hold(struct store *, int64_t id, struct error *);
 void store_session_release(struct store *, int64_t id);
 int store_turns(struct store *, int64_t session, struct store_turn_list *out, struct error *);
