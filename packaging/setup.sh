@@ -5,7 +5,7 @@ set -eu
 
 common="cmake ninja-build gcc libc6-dev pkg-config glslc spirv-tools libvulkan-dev mesa-vulkan-drivers libsqlite3-dev
 libcurl4-openssl-dev libncurses-dev libssl-dev libutf8proc-dev"
-testing="libcmocka-dev vulkan-validationlayers tmux sqlite3 strace git python3 procps nginx-light"
+testing="libcmocka-dev vulkan-validationlayers tmux sqlite3 strace git python3 procps nginx-light openssl"
 
 packages=$common
 [ "${1:-build}" = test ] && packages="$common $testing"
