@@ -4,6 +4,7 @@
  */
 #include "engine/tokenizer.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,7 +43,12 @@ const char *tokenizer_chat_note(const struct tokenizer *t)
     return t->chat_note;
 }
 
-static int encode_piece(const struct tokenizer *t, const char *piece, size_t n, struct token_list *out,
+static bool has_token(const struct tokenizer *t, char byte)
+{
+    return t->bpe.byte_token[(unsigned char)byte] != BPE_NONE;
+}
+
+static int encode_bytes(const struct tokenizer *t, const char *piece, size_t n, struct token_list *out,
                         struct error *error)
 {
     uint32_t whole = vocab_find(t, piece, n);
@@ -53,6 +59,32 @@ static int encode_piece(const struct tokenizer *t, const char *piece, size_t n, 
     rc = bpe_merge(&t->bpe, piece, n, out->ids + out->count, &count, error);
     if (rc == 0) out->count += count;
     return rc;
+}
+
+/* Each byte that the vocabulary lacks becomes U+FFFD. */
+static int encode_replaced(const struct tokenizer *t, const char *piece, size_t n, struct token_list *out,
+                           struct error *error)
+{
+    static const char replacement[] = {'\xEF', '\xBF', '\xBD'};
+    char *text = n < SIZE_MAX / 3 ? malloc(3 * n) : NULL;
+    size_t len = 0;
+    if (!text) return error_set(error, ERROR_FAILED, "Out of memory for a word of %zu bytes.", n);
+    for (size_t i = 0; i < n; i++) {
+        const bool is_known = has_token(t, piece[i]);
+        memcpy(text + len, is_known ? piece + i : replacement, is_known ? 1 : sizeof replacement);
+        len += is_known ? 1 : sizeof replacement;
+    }
+    int rc = encode_bytes(t, text, len, out, error);
+    free(text);
+    return rc;
+}
+
+static int encode_piece(const struct tokenizer *t, const char *piece, size_t n, struct token_list *out,
+                        struct error *error)
+{
+    for (size_t i = 0; t->lacks_bytes && i < n; i++)
+        if (!has_token(t, piece[i])) return encode_replaced(t, piece, n, out, error);
+    return encode_bytes(t, piece, n, out, error);
 }
 
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, struct token_list *out,

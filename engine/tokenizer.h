@@ -47,7 +47,8 @@ void tokenizer_close(struct tokenizer **); /* accepts NULL and half-built */
 uint32_t tokenizer_n_vocab(const struct tokenizer *);
 bool tokenizer_add_bos(const struct tokenizer *); /* a prompt starts with [BOS] */
 
-/* Appends the tokens of text[0, len); on an error the list is as it was. Specials are not looked for. */
+/* Appends the tokens of text[0, len); on an error the list is as it was. Specials are not looked for. A byte that the
+ * vocabulary has no token for (none of UTF-8) is read as U+FFFD. */
 int tokenizer_encode(const struct tokenizer *, const char *text, size_t len, struct token_list *out,
                      struct error *error);
 

@@ -38,6 +38,7 @@ struct tokenizer {
     struct bpe bpe;
 
     uint32_t marks[N_MARKS]; /* BPE_NONE: the file has none */
+    bool lacks_bytes; /* some bytes that UTF-8 never has stand for no token */
     bool add_bos;
     enum pretokenizer_kind pre;
     enum chat_form chat;
@@ -47,7 +48,8 @@ struct tokenizer {
 int vocab_create(struct tokenizer **out, size_t n_vocab, struct error *error);
 /* The next id. bytes: what an ordinary token stands for, or the name of another one. */
 int vocab_add(struct tokenizer *, enum token_kind kind, const char *bytes, size_t len, struct error *error);
-/* Builds the index by bytes. Fails unless all tokens came, no two ordinary ones are alike and each byte has one. */
+/* Builds the index by bytes. Fails unless all tokens came, no two ordinary ones are alike and each byte of UTF-8 has
+ * one. */
 int vocab_index(struct tokenizer *, struct error *error);
 /* The ordinary token of these bytes, or BPE_NONE. */
 uint32_t vocab_find(const struct tokenizer *, const char *bytes, size_t len);

@@ -134,7 +134,10 @@ int vocab_index(struct tokenizer *t, struct error *error)
         if (rc) return rc;
     }
     for (unsigned i = 0; i < 256; i++) {
-        if (t->bpe.byte_token[i] == BPE_NONE)
+        if (t->bpe.byte_token[i] != BPE_NONE) continue;
+        /* Bytes that no UTF-8 has: a vocabulary learned from text may be without them. */
+        t->lacks_bytes = true;
+        if (i < 0xF5 && i != 0xC0 && i != 0xC1)
             return error_set(error, ERROR_MODEL, "The byte alphabet is broken: no token stands for byte %u.", i);
     }
     return 0;

@@ -369,6 +369,20 @@ static void plain_turns(void **state)
     tokenizer_close(&t);
 }
 
+/* A vocabulary learned from text has no token for bytes that UTF-8 never has. */
+static void bytes_of_no_text(void **state)
+{
+    (void)state;
+    struct fixture f;
+    create_fixture(&f);
+    f.types[0xC0] = f.types[0xF5] = f.types[0xFF] = 5;
+    struct tokenizer *t = open_good(&f);
+    check_encoding(t, "the\377", (uint32_t[]){259, 0xEF, 0xBF, 0xBD}, 4);
+    check_encoding(t, "\300\301\365", (uint32_t[]){0xEF, 0xBF, 0xBD, 0xC1, 0xEF, 0xBF, 0xBD}, 7);
+    check_encoding(t, "\303\266", (uint32_t[]){0xC3, 0xB6}, 2);
+    tokenizer_close(&t);
+}
+
 /* By its shape, else by the pre-tokeniser, and then it is said. */
 static void templates_are_known(void **state)
 {
@@ -660,7 +674,7 @@ int main(void)
         cmocka_unit_test(specials_are_not_text),     cmocka_unit_test(chat_turns),
         cmocka_unit_test(a_long_piece_ends),         cmocka_unit_test(broken_vocabularies),
         cmocka_unit_test(broken_tiktoken_files),     cmocka_unit_test(plain_turns),
-        cmocka_unit_test(templates_are_known),
+        cmocka_unit_test(templates_are_known),       cmocka_unit_test(bytes_of_no_text),
     };
     return cmocka_run_group_tests(tests, create_folder, remove_folder);
 }
