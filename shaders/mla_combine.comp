@@ -1,9 +1,8 @@
 #version 460
 // SPDX-License-Identifier: MIT
 //
-// Adds up the splits of mla_split, each scaled to the common maximum. First an invocation for each split says by how
-// much; then invocations are CHANNELS channels, and TEAMS of them divide the splits.
-// Workgroups: (R / CHANNELS, queries).
+// Adds up the splits of mla_split, each scaled to the common maximum. First invocations are splits and say by how much;
+// then they are CHANNELS channels, and TEAMS of them divide the splits. Workgroups: (R / CHANNELS, queries).
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "params_mla.h"
@@ -17,38 +16,48 @@ layout(push_constant) uniform push {
 };
 
 shared float scales[MLA_SPLITS];
-shared float sums[GROUP];
+shared float parts[GROUP];
 
-// Sets scales[split] = exp(maximum of the split - highest maximum) / total
+// The highest over all invocations, in all of them.
+float group_max(float x)
+{
+    x = subgroupMax(x);
+    if (subgroupElect()) parts[gl_SubgroupID] = x;
+    barrier();
+    [[dont_unroll]] for (uint i = 0; i < GROUP / SUBGROUP; i++) x = max(x, parts[i]);
+    barrier();
+    return x;
+}
+
+// scales[split] = exp(maximum of the split - highest maximum) / total
 void scale_splits(uint query)
 {
-    const uint self = gl_LocalInvocationID.x;
     float high = -1e30, total = 0.0;
-    // A few hundred bytes: every invocation finds the highest by itself.
-    for (uint s = 0; s < p.splits; s++) high = max(high, f32_in(p.totals).v[2 * (s * p.pitch + query)]);
-    for (uint s = self; s < p.splits; s += GROUP) {
+    for (uint s = gl_LocalInvocationID.x; s < p.splits; s += GROUP)
+        high = max(high, f32_in(p.totals).v[2 * (s * p.pitch + query)]);
+    high = group_max(high);
+    for (uint s = gl_LocalInvocationID.x; s < p.splits; s += GROUP) {
         const uint at = 2 * (s * p.pitch + query);
-        const float scale = exp(f32_in(p.totals).v[at] - high);
-        scales[s] = scale;
-        total += f32_in(p.totals).v[at + 1] * scale;
+        scales[s] = exp(f32_in(p.totals).v[at] - high);
+        total += f32_in(p.totals).v[at + 1] * scales[s];
     }
     total = group_sum(total);
-    for (uint s = self; s < p.splits; s += GROUP) scales[s] /= total;
+    for (uint s = gl_LocalInvocationID.x; s < p.splits; s += GROUP) scales[s] /= total;
     barrier();
 }
 
 void main()
 {
-    const uint query = gl_WorkGroupID.y, team = gl_LocalInvocationID.x / CHANNELS;
-    const uint channel = gl_WorkGroupID.x * CHANNELS + gl_LocalInvocationID.x % CHANNELS;
+    const uint query = gl_WorkGroupID.y, self = gl_LocalInvocationID.x, team = self / CHANNELS;
+    const uint channel = gl_WorkGroupID.x * CHANNELS + self % CHANNELS;
     scale_splits(query);
     float sum = 0.0;
     for (uint s = team; s < p.splits; s += TEAMS)
         sum += scales[s] * f32_in(p.part).v[(s * p.pitch + query) * R + min(channel, R - 1)];
-    sums[gl_LocalInvocationID.x] = sum;
+    parts[self] = sum;
     barrier();
     if (team == 0 && channel < R) {
-        [[dont_unroll]] for (uint t = 1; t < TEAMS; t++) sum += sums[t * CHANNELS + gl_LocalInvocationID.x];
+        [[dont_unroll]] for (uint t = 1; t < TEAMS; t++) sum += parts[t * CHANNELS + self];
         f32_ref(p.latent).v[query * R + channel] = sum;
     }
 }

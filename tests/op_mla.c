@@ -253,7 +253,7 @@ static void attend(struct check *c, const struct attend_case *a)
 }
 
 static const struct dims mini = {4, 256, 128, 64, 128}, tiny = {3, 128, 64, 32, 64}, odd = {1, 96, 40, 24, 56},
-                         large = {32, 512, 128, 64, 128}, heads = {5, 128, 64, 32, 64}, square = {3, 128, 64, 64, 48};
+                         large = {32, 512, 128, 64, 128}, heads = {5, 128, 64, 64, 64}, square = {3, 128, 64, 64, 48};
 
 static void test_positions(void **state)
 {

@@ -48,16 +48,21 @@ static uint32_t unrolled(const struct gpu *gpu)
     return gpu->caps.is_software ? lanes(gpu) : 4;
 }
 
-/* Into how many parts so many queries divide the rows at most: enough to fill the device. */
-static uint32_t splits_most(const struct gpu *gpu, uint64_t queries)
-{
-    const uint32_t teams = gpu->caps.is_software ? 8 : 2048, wanted = teams / gpu_div_up(queries, SPLIT_QUERIES);
-    return least(most(wanted, 1), MLA_SPLITS);
-}
-
 static uint32_t query_pitch(uint64_t queries)
 {
     return gpu_div_up(queries, MLA_QUERIES) * MLA_QUERIES;
+}
+
+/* Queries times splits that fill the device. */
+static uint32_t places_wanted(const struct gpu *gpu)
+{
+    return gpu->caps.is_software ? 128 : 8192;
+}
+
+/* Into how many parts so many queries divide the rows at most. */
+static uint32_t splits_most(const struct gpu *gpu, uint64_t queries)
+{
+    return least(most(places_wanted(gpu) / query_pitch(queries), 1), MLA_SPLITS);
 }
 
 /* -------------------------------------------------------------------------------------------- scratch memory */
@@ -83,7 +88,7 @@ static uint64_t absorbed_layout(const struct gpu *gpu, uint64_t base, uint64_t q
                                 struct absorbed_scratch *out)
 {
     struct layout l = {base};
-    const uint64_t places = splits_most(gpu, queries) * query_pitch(queries);
+    const uint64_t places = most(places_wanted(gpu), query_pitch(queries));
     out->query = layout_floats(&l, queries * kv_lora);
     out->latent = layout_floats(&l, queries * kv_lora);
     out->part = layout_floats(&l, places * kv_lora);
@@ -197,7 +202,7 @@ static void head_products(struct gpu *gpu, const struct mla_attend *op, const st
 static bool split_is_coop(const struct gpu *gpu, const struct mla_attend *op)
 {
     return gpu->caps.coopmat && gpu->caps.subgroup == 32 && op->rows->dtype == ENGINE_F16 && op->kv_lora % 64 == 0 &&
-           op->rope % 32 == 0;
+           op->rope % 64 == 0;
 }
 
 static void split_rows(struct gpu *gpu, const struct mla_attend *op, const struct absorbed_scratch *s, uint32_t splits,
