@@ -140,9 +140,48 @@ static void test_route(void **state)
         }
 }
 
+/* Scores that are no numbers: whoever is chosen is an expert, each once, and of an open group. */
+static void test_not_numbers(void **state)
+{
+    struct check *c = *state;
+    for (unsigned form = 0; form < 8; form++) {
+        const uint32_t n_expert = 16, n_used = 4, n_group = form & 4 ? 4 : 1;
+        struct check_buffer *logits = check_floats(c, n_expert * 2, 1), *bias = check_floats(c, n_expert, 0.1f);
+        struct check_buffer *chosen = check_output(c, n_used * 2), *weight = check_output(c, n_used * 2);
+        for (uint32_t e = 0; e < n_expert; e++) logits->host[e] = NAN;
+        for (uint32_t e = 0; e < n_expert; e += 3) logits->host[n_expert + e] = e % 2 ? NAN : -INFINITY;
+        check_changed(c, logits);
+        check_begin(c);
+        c->ops->moe_route(c->backend, &(struct moe_route){.n = 2,
+                                                          .n_expert = n_expert,
+                                                          .n_used = n_used,
+                                                          .logits = logits->addr,
+                                                          .bias = form & 2 ? bias->addr : 0,
+                                                          .chosen = chosen->addr,
+                                                          .weight = weight->addr,
+                                                          .scale = 1,
+                                                          .gating = form & 1 ? MOE_SOFTMAX : MOE_SIGMOID,
+                                                          .n_group = n_group,
+                                                          .n_group_used = 2});
+        check_submit(c);
+        check_read(c, chosen, "chosen");
+        for (uint32_t t = 0; t < 2; t++) {
+            bool taken[16] = {false}, groups[4] = {false};
+            for (uint32_t j = 0; j < n_used; j++) {
+                uint32_t e;
+                memcpy(&e, &chosen->result[t * n_used + j], sizeof e);
+                assert_true(e < n_expert && !taken[e]);
+                taken[e] = groups[e / 4] = true;
+            }
+            if (n_group > 1) assert_true(groups[0] + groups[1] + groups[2] + groups[3] <= 2);
+        }
+        check_reset(c);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_route)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_route), cmocka_unit_test(test_not_numbers)};
     const struct shape most = {.n_embd = 64, .n_ff_exp = 32, .n_expert = 512, .n_used = 8, .eps = 1e-5f};
     return check_main(tests, sizeof tests / sizeof *tests, "op_route", &most, 41);
 }
