@@ -36,7 +36,7 @@ enum {
     DOWN = ROUTED_DOWN | SHARED_DOWN | DENSE_DOWN,
     WIDEN = ROUTED_GATE | ROUTED_UP | SHARED_GATE | SHARED_UP | DENSE_GATE | DENSE_UP, /* gate and up */
     ROUTED = ROUTED_GATE | ROUTED_UP | ROUTED_DOWN,
-    BESIDE = ~(ROUTED | EMBED | OUTPUT), /* what every token passes through */
+    SHARED = SHARED_GATE | SHARED_UP | SHARED_DOWN,
 };
 
 /* When a rule speaks. Places are layers, or with N counted among the tensors of the kind. */
@@ -45,7 +45,6 @@ enum when {
     FIRST_SIXTEENTH,
     FIRST_EIGHTH,
     MIDDLE,         /* all but the first and the last eighth */
-    ENDS,           /* the first and the last eighth */
     SPREAD,         /* ENDS, and every third layer between */
     N_SPREAD,       /* the same among the values */
     N_FIRST_TWO,    /* among the values */
@@ -55,7 +54,7 @@ enum when {
     NOT_EIGHT,
     EIGHT_SPREAD,
     GROUPED, /* four or more query heads share a key */
-    SHARED,  /* GROUPED, or four or more experts */
+    MANY,    /* GROUPED, or four or more experts */
     WEIGHED_FIRST_EIGHTH,
     PLAIN, /* no importance is given */
     PLAIN_FIRST_EIGHTH,
@@ -83,7 +82,7 @@ struct quantize_mix {
 #define EIGHT_Q8 R(VALUE | KEY, EIGHT, Q8_0)
 #define EIGHT_OUT R(MERGED, EIGHT, Q5_K)
 #define LOW(embed)                                                                                                     \
-    R(OUTPUT, ALWAYS, Q5_K), R(EMBED, ALWAYS, embed), R(VALUE, SHARED, Q4_K), R(KEY, EIGHT, Q4_K), EIGHT_OUT
+    R(OUTPUT, ALWAYS, Q5_K), R(EMBED, ALWAYS, embed), R(VALUE, MANY, Q4_K), R(KEY, EIGHT, Q4_K), EIGHT_OUT
 
 /* clang-format off */
 static const struct quantize_mix mixes[] = {
@@ -126,6 +125,10 @@ static const struct quantize_mix mixes[] = {
     {"TQ1_0", 36, QUANT_TQ1_0, {OUT_Q6, R(EMBED, ALWAYS, Q4_K), EIGHT_Q8}},
     {"TQ2_0", 37, QUANT_TQ2_0, {OUT_Q6, R(EMBED, ALWAYS, Q4_K), EIGHT_Q8}},
     {"MXFP4_MOE", 38, QUANT_Q8_0, {R(ROUTED, ALWAYS, MXFP4)}},
+    {"lectern-2.7", 28, QUANT_Q6_K, {R(ROUTED, ALWAYS, IQ2_S), R(QUERY | KEY, ALWAYS, Q4_K), R(EMBED | SHARED, ALWAYS, Q5_K)}},
+    {"lectern-3.3", 23, QUANT_Q6_K, {R(ROUTED_DOWN, ALWAYS, IQ3_S), R(ROUTED, ALWAYS, IQ3_XXS),
+                                     R(EMBED | SHARED | QUERY | KEY, ALWAYS, Q5_K)}},
+    {"lectern-4.2", 30, QUANT_Q6_K, {R(ROUTED_GATE, SPREAD, IQ4_XS), R(ROUTED_GATE, ALWAYS, IQ3_S), R(ROUTED, ALWAYS, IQ4_XS)}},
 };
 /* clang-format on */
 
@@ -188,7 +191,7 @@ static enum kind kind_of(struct gguf_string name)
         {"attn_output.", MERGED},
         {"attn_", LATENT},
         {"ssm_", DECAY},
-        {"ffn_gate_up_exps.", ROUTED_GATE},
+        {"ffn_gate_up_exps.", ROUTED_UP},
         {"ffn_gate_exps.", ROUTED_GATE},
         {"ffn_up_exps.", ROUTED_UP},
         {"ffn_down_exps.", ROUTED_DOWN},
@@ -266,8 +269,6 @@ static bool speaks(enum when when, const struct quantize_source *s, const struct
         return layer < n / 8;
     case MIDDLE:
         return !at_end;
-    case ENDS:
-        return at_end;
     case SPREAD:
         return is_spread(layer, n);
     case N_SPREAD:
@@ -286,7 +287,7 @@ static bool speaks(enum when when, const struct quantize_source *s, const struct
         return s->experts == 8 && is_spread(layer, n);
     case GROUPED:
         return s->grouped;
-    case SHARED:
+    case MANY:
         return s->grouped || s->experts >= 4;
     case WEIGHED_FIRST_EIGHTH:
         return s->weighed && layer < n / 8;
