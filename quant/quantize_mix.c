@@ -128,7 +128,7 @@ static const struct quantize_mix mixes[] = {
     {"lectern-2.7", 28, QUANT_Q6_K, {R(ROUTED, ALWAYS, IQ2_S), R(QUERY | KEY, ALWAYS, Q4_K), R(EMBED | SHARED, ALWAYS, Q5_K)}},
     {"lectern-3.3", 23, QUANT_Q6_K, {R(ROUTED_DOWN, ALWAYS, IQ3_S), R(ROUTED, ALWAYS, IQ3_XXS),
                                      R(EMBED | SHARED | QUERY | KEY, ALWAYS, Q5_K)}},
-    {"lectern-4.2", 30, QUANT_Q6_K, {R(ROUTED_GATE, SPREAD, IQ4_XS), R(ROUTED_GATE, ALWAYS, IQ3_S), R(ROUTED, ALWAYS, IQ4_XS)}},
+    {"lectern-4.2", 30, QUANT_Q6_K, {R(ROUTED_UP, SPREAD, IQ4_XS), R(ROUTED_UP, ALWAYS, IQ3_S), R(ROUTED, ALWAYS, IQ4_XS)}},
 };
 /* clang-format on */
 
@@ -191,7 +191,7 @@ static enum kind kind_of(struct gguf_string name)
         {"attn_output.", MERGED},
         {"attn_", LATENT},
         {"ssm_", DECAY},
-        {"ffn_gate_up_exps.", ROUTED_UP},
+        {"ffn_gate_up_exps.", ROUTED_GATE},
         {"ffn_gate_exps.", ROUTED_GATE},
         {"ffn_up_exps.", ROUTED_UP},
         {"ffn_down_exps.", ROUTED_DOWN},
