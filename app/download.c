@@ -84,14 +84,15 @@ static int check_known(const struct download *d, struct error *error)
     const struct download_params *p = d->params;
     char ours[65], theirs[65];
     const char *who = manifest_trust_name(p->trust);
+    const char *way = p->trust == TRUST_CATALOGUE ? "; hf:OWNER/REPOSITORY/FILE takes what is there" : "";
     if (p->size && p->size != d->remote.size)
         return error_set(error, ERROR_FAILED,
-                         "The server's file has %" PRIu64 " bytes, the %s says %" PRIu64 ": it was not downloaded.",
-                         d->remote.size, who, p->size);
+                         "The server's file has %" PRIu64 " bytes, the %s says %" PRIu64 ": it was not downloaded%s.",
+                         d->remote.size, who, p->size, way);
     if (p->sha256 && d->remote.has_sha256 && memcmp(p->sha256, d->remote.sha256, 32))
         return error_set(error, ERROR_FAILED,
-                         "The server's file has SHA-256 %s, the %s says %s: it was not downloaded.",
-                         hash_to_hex(d->remote.sha256, theirs), who, hash_to_hex(p->sha256, ours));
+                         "The server's file has SHA-256 %s, the %s says %s: it was not downloaded%s.",
+                         hash_to_hex(d->remote.sha256, theirs), who, hash_to_hex(p->sha256, ours), way);
     return 0;
 }
 
