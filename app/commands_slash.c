@@ -112,6 +112,12 @@ static int run_read(struct slash_context *context, const char *argument, struct 
     return context->desk->has_read ? 0 : desk_read(context->desk, error);
 }
 
+static int run_reread(struct slash_context *context, const char *argument, struct error *error)
+{
+    (void)argument;
+    return desk_reread(context->desk, error);
+}
+
 /* The turn of question n, from 1. */
 static int question_at(const struct desk *desk, const char *argument, size_t *turn, struct error *error)
 {
@@ -275,6 +281,7 @@ static const struct slash_command table[] = {
     {"read", "", "goes on reading after a stop", false, false, run_read},
     {"regen", "", "asks the last question again", false, false, run_regen},
     {"rename", "NAME", "gives the session another name", false, false, run_rename},
+    {"reread", "", "reads documents anew whose files changed", false, false, run_reread},
     {"rewind", "[N]", "goes back to question N and edits it", false, false, run_rewind},
     {"search", "TEXT", "searches the documents", true, false, run_search},
     {"sessions", "", "all sessions", false, false, run_sessions},

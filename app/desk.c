@@ -9,6 +9,7 @@
 
 #include "app/progress.h"
 #include "app/sanitize.h"
+#include "app/speed.h"
 
 /* ---------------------------------------------------------------------------------------------- messages */
 
@@ -323,18 +324,36 @@ static void on_error(struct desk *desk, const struct event *event)
     if (!desk->is_open && desk->pending == PENDING_NONE && !desk_is_busy(desk)) desk->state = DESK_EMPTY;
 }
 
+/* Before it is read: what is kept, what is to be read, and how long that takes where it is known. */
+static void tell_cost(struct desk *desk, const struct event *event)
+{
+    const struct engine_info *info = engine_info(worker_engine(desk->worker));
+    const double rate = speed_recall(desk->params->state_dir, info);
+    const uint64_t left = event->total - event->done;
+    char kept[32], all[32], count[32], seconds[32];
+    desk->tells_cost = false;
+    if (!left) return;
+    format_seconds(rate > 0 ? (double)left / rate : 0, seconds);
+    desk_note(desk, "%s of %s tokens are kept, %s are to be read%s%s.", format_count(event->done, kept),
+              format_count(event->total, all), format_count(left, count), rate > 0 ? ": about " : "",
+              rate > 0 ? seconds : "");
+}
+
 static void on_resumed(struct desk *desk, const struct event *event)
 {
+    const bool tells = desk->tells_cost && !event->stopped;
     desk->is_open = true;
     desk->prompt_tokens = event->total;
+    if (tells) tell_cost(desk, event);
     if (!event->done) return;
     char count[32], seconds[32];
     desk->was_resumed = true;
     desk->is_saved = event->done == event->total;
     desk->resumed_tokens = event->done;
     desk->resumed_seconds = event->seconds;
-    desk_note(desk, "Resumed %s tokens in %s.", format_count(event->done, count),
-              format_seconds(event->seconds, seconds));
+    if (!tells)
+        desk_note(desk, "Resumed %s tokens in %s.", format_count(event->done, count),
+                  format_seconds(event->seconds, seconds));
 }
 
 static void desk_event(struct desk *desk, const struct event *event)
@@ -355,6 +374,8 @@ static void desk_event(struct desk *desk, const struct event *event)
         desk->speed = event->rate;
         break;
     case EVENT_READ:
+        speed_keep(desk->params->state_dir, engine_info(worker_engine(desk->worker)),
+                   (size_t)(event->rate * event->seconds), event->rate);
         on_read(desk, event);
         break;
     case EVENT_TEXT:

@@ -76,7 +76,8 @@ struct desk {
     bool has_read; /* the documents have been read to the end */
     bool is_saved; /* all there is, is on disk */
     bool was_resumed;
-    bool failed; /* the worker cannot be used: `failure` says why */
+    bool tells_cost; /* something changed: what reading it takes is said when it is known */
+    bool failed;     /* the worker cannot be used: `failure` says why */
     struct error failure;
     struct desk_progress loading, reading;
     double resumed_seconds;
@@ -137,6 +138,7 @@ int desk_sessions(struct desk *, struct error *); /* brings desk->sessions up to
 int desk_open(struct desk *, int64_t session, struct error *);
 int desk_open_documents(struct desk *, const struct document_list *, struct error *);
 int desk_add(struct desk *, const char *path, struct error *);
+int desk_reread(struct desk *, struct error *);                /* the documents as their files are now */
 int desk_new(struct desk *, const char *name, struct error *); /* the same documents, no turns; name may be NULL */
 int desk_fork(struct desk *, const char *name, struct error *);
 int desk_rename(struct desk *, const char *name, struct error *);

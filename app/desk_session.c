@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "app/sanitize.h"
+#include "app/session.h"
 
 static int out_of_memory(struct error *error)
 {
@@ -212,8 +213,23 @@ static int create_session(struct desk *desk, const char *name, struct error *err
     return rc ? rc : set_name(desk, name, error);
 }
 
+static void note_change(void *ctx, const char *sentence)
+{
+    desk_note(ctx, "%s", sentence);
+}
+
+/* What changed since the documents were read, where they were. */
+static int tell_changes(struct desk *desk, const struct document_list *list, struct error *error)
+{
+    const struct change_report report = {.tell = note_change, .ctx = desk};
+    size_t count;
+    const int rc = session_tell_changes(desk->store, list, &report, &count, error);
+    desk->tells_cost = count > 0;
+    return rc;
+}
+
 /* The session over exactly the documents that lie here, an old one or a new one. */
-static int find_session(struct desk *desk, bool fresh, struct error *error)
+static int find_session(struct desk *desk, const struct document_list *list, bool fresh, struct error *error)
 {
     int64_t found = 0;
     if (!fresh) {
@@ -224,7 +240,9 @@ static int find_session(struct desk *desk, bool fresh, struct error *error)
         free(hashes);
         if (rc) return rc;
     }
-    return found ? load_session(desk, found, error) : create_session(desk, NULL, error);
+    if (found) return load_session(desk, found, error);
+    const int rc = fresh ? 0 : tell_changes(desk, list, error);
+    return rc ? rc : create_session(desk, NULL, error);
 }
 
 static int open_documents(struct desk *desk, const struct document_list *list, bool fresh, struct error *error)
@@ -234,7 +252,7 @@ static int open_documents(struct desk *desk, const struct document_list *list, b
     desk->session = 0;
     int rc = 0;
     for (size_t i = 0; !rc && i < list->count; i++) rc = document_append(desk, &list->items[i], error);
-    if (!rc && desk->store) rc = find_session(desk, fresh, error);
+    if (!rc && desk->store) rc = find_session(desk, list, fresh, error);
     if (!rc && !desk->store) {
         char name[256];
         default_name(desk, name, sizeof name);
@@ -283,6 +301,18 @@ static int need_store(const struct desk *desk, struct error *error)
     return error_set(error, ERROR_USAGE, "Nothing is kept with --ephemeral, so there are no sessions.");
 }
 
+/* Tells which files are not what the session has read: its text stays until it is asked to read them. */
+static int offer_reading(struct desk *desk, struct error *error)
+{
+    struct document_list stored = {0};
+    const struct change_report report = {.tell = note_change, .ctx = desk};
+    const int rc = session_load_documents(desk->store, desk->session, &stored, error);
+    if (!rc && changes_on_disk(&stored, &report))
+        desk_note(desk, "This session has the text as it was; /reread reads it as it is now.");
+    documents_free(&stored);
+    return rc;
+}
+
 int desk_open(struct desk *desk, int64_t session, struct error *error)
 {
     int rc = need_store(desk, error);
@@ -294,6 +324,7 @@ int desk_open(struct desk *desk, int64_t session, struct error *error)
         return 0;
     }
     rc = load_session(desk, session, error);
+    if (!rc) rc = offer_reading(desk, error);
     if (!rc) rc = desk_begin(desk, error);
     if (rc) desk->state = DESK_EMPTY;
     return rc;
@@ -327,6 +358,7 @@ static int add_documents(struct desk *desk, const struct document_list *list, st
     }
     desk_note(desk, "Added %zu document%s.%s", added, added == 1 ? "" : "s",
               desk->n_turns ? " The turns so far are read again after it." : "");
+    desk->tells_cost = desk->n_turns > 0;
     return desk_begin(desk, error);
 }
 
@@ -372,6 +404,42 @@ static int need_idle(const struct desk *desk, struct error *error)
     if (desk->state == DESK_EMPTY) return error_set(error, ERROR_USAGE, "No session is open.");
     if (desk_is_busy(desk)) return error_set(error, ERROR_USAGE, "Stop the running job first (Ctrl-C).");
     return 0;
+}
+
+/* The document as its file is now, under the name that the model knows. */
+static int read_anew(const struct desk_document *document, struct document_list *out, struct error *error)
+{
+    char *paths[] = {document->path}, *name = strdup(document->name);
+    struct document_list read = {0};
+    int rc = name ? documents_read(&read, paths, 1, error) : out_of_memory(error);
+    if (!rc && read.count != 1) rc = error_set(error, ERROR_INPUT, "%.300s is not one document any more.", name);
+    if (!rc) {
+        free(read.items[0].name);
+        read.items[0].name = name;
+        name = NULL;
+        rc = documents_add(out, &read.items[0], error);
+    }
+    documents_free(&read);
+    free(name);
+    return rc;
+}
+
+int desk_reread(struct desk *desk, struct error *error)
+{
+    struct document_list list = {0};
+    bool changed = false;
+    int rc = need_idle(desk, error);
+    for (size_t i = 0; !rc && i < desk->n_documents; i++) {
+        rc = read_anew(&desk->documents[i], &list, error);
+        if (!rc) changed = changed || memcmp(list.items[i].hash, desk->documents[i].hash, sizeof list.items[i].hash);
+    }
+    if (!rc && !changed) desk_note(desk, "The documents are as they were read.");
+    if (!rc && changed) {
+        rc = open_documents(desk, &list, false, error);
+        if (rc) desk->state = DESK_EMPTY;
+    }
+    documents_free(&list);
+    return rc;
 }
 
 int desk_new(struct desk *desk, const char *name, struct error *error)

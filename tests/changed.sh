@@ -99,4 +99,26 @@ ask -s "$id"
 says '^b.txt has grown at the end, after line 1\.$'
 says '^The session goes on with the text it has read\.$'
 silent_on 'to read'
+
+# The desk says the same, in its line mode as on the screen.
+desk() { # INPUT ARGUMENTS...
+    input=$1
+    shift
+    printf "$input" | "$LECTERN" --plain "$@" -m "$dir/tiny.gguf" --device cpu --max-tokens 4 >"$dir/out" 2>"$dir/err" ||
+        fail "lectern --plain $*"
+}
+lines 1 60 >a.txt
+desk '/quit\n' a.txt --data-dir "$dir/desk"
+silent_on 'edited'
+sed -i '50s/ships/boats/' a.txt
+desk '/quit\n' -s 1 --data-dir "$dir/desk"
+says '^a.txt was edited, from about line 50 of 60\.$'
+says '/reread reads it as it is now'
+desk '/reread\n/reread\n/quit\n' -s 1 --data-dir "$dir/desk"
+says '^The documents are as they were read\.$'
+says '^[0-9,]* of [0-9,]* tokens are kept, [0-9,]* are to be read: about [0-9].*\.$'
+before '/reread reads it' 'tokens are kept'
+sed -i '55s/ships/boats/' a.txt
+desk '/quit\n' a.txt --data-dir "$dir/desk"
+before '^a.txt was edited, from about line 55 of 60' 'tokens are kept'
 exit $bad

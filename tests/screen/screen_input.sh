@@ -70,7 +70,7 @@ wait_for "note.md"
 keys Tab
 wait_for "/add note.md"
 keys Enter
-wait_for "Added 1 document."
+wait_for "are to be read" # and "Added 1 document." before it, on the page of messages
 wait_for "2 documents"
 
 echo "A third text." >third.txt
