@@ -126,55 +126,60 @@ static void norm_matmul(struct graph *g, const struct weight *gain, const struct
                                                                    .count = count});
 }
 
+/* What a KDA layer does between its projections. */
+static struct kda_block kda_of(const struct graph *g, const struct layer *l, const struct graph_step *step)
+{
+    const struct shape *s = &g->model->shape;
+    const uint64_t inner = (uint64_t)s->n_head * s->kda_dim;
+    const uint32_t n = step->n, n_head = s->n_head, dim = s->kda_dim;
+    return (struct kda_block){
+        .f_b = &l->f_b,
+        .g_b = &l->g_b,
+        .f_a = g->f_a,
+        .g_a = g->g_a,
+        .conv = {.n = n,
+                 .n_head = n_head,
+                 .dim = dim,
+                 .x = {g->q, g->k, g->v},
+                 .kernel = {l->conv[0].addr, l->conv[1].addr, l->conv[2].addr},
+                 .history = step->state->history + BYTES(l->index * 3 * inner * 3),
+                 .y = {g->q, g->k, g->v}},
+        .gate =
+            {.n = n, .n_head = n_head, .dim = dim, .f = g->f, .dt = l->dt.addr, .a = l->decay.addr, .beta = g->beta},
+        .delta = {.n = n,
+                  .n_head = n_head,
+                  .dim = dim,
+                  .q = g->q,
+                  .k = g->k,
+                  .v = g->v,
+                  .g = g->f,
+                  .beta = g->beta,
+                  .state = step->state->kda + BYTES(l->index * inner * dim),
+                  .o = g->o},
+        .out = {.n = n, .n_head = n_head, .dim = dim, .o = g->o, .gain = l->out_norm.addr, .z = g->z, .eps = s->eps},
+    };
+}
+
 /* x += KDA(norm(x)) */
 static void kda_layer(struct graph *g, const struct layer *l, const struct graph_step *step)
 {
     const struct backend_ops *ops = g->backend->ops;
-    const struct shape *s = &g->model->shape;
-    uint64_t inner = (uint64_t)s->n_head * s->kda_dim;
-    uint64_t history = step->state->history + BYTES(l->index * 3 * inner * 3);
-    uint64_t state = step->state->kda + BYTES(l->index * inner * s->kda_dim);
-    uint32_t n = step->n;
-
+    const struct kda_block block = kda_of(g, l, step);
     const struct matmul_job in[] = {
         {.w = &l->attn_q, .y = g->q}, {.w = &l->attn_k, .y = g->k}, {.w = &l->attn_v, .y = g->v},
         {.w = &l->f_a, .y = g->f_a},  {.w = &l->g_a, .y = g->g_a},  {.w = &l->beta, .y = g->beta},
     };
-    norm_matmul(g, &l->attn_norm, in, 6, n);
-    matmul_one(g, g->f_a, &l->f_b, g->f, false, n);
-    matmul_one(g, g->g_a, &l->g_b, g->z, false, n);
-    ops->kda_conv(g->backend, &(struct kda_conv){.n = n,
-                                                 .n_head = s->n_head,
-                                                 .dim = s->kda_dim,
-                                                 .x = {g->q, g->k, g->v},
-                                                 .kernel = {l->conv[0].addr, l->conv[1].addr, l->conv[2].addr},
-                                                 .history = history,
-                                                 .y = {g->q, g->k, g->v}});
-    ops->kda_gate(g->backend, &(struct kda_gate){.n = n,
-                                                 .n_head = s->n_head,
-                                                 .dim = s->kda_dim,
-                                                 .f = g->f,
-                                                 .dt = l->dt.addr,
-                                                 .a = l->decay.addr,
-                                                 .beta = g->beta});
-    ops->kda_delta(g->backend, &(struct kda_delta){.n = n,
-                                                   .n_head = s->n_head,
-                                                   .dim = s->kda_dim,
-                                                   .q = g->q,
-                                                   .k = g->k,
-                                                   .v = g->v,
-                                                   .g = g->f,
-                                                   .beta = g->beta,
-                                                   .state = state,
-                                                   .o = g->o});
-    ops->kda_out(g->backend, &(struct kda_out){.n = n,
-                                               .n_head = s->n_head,
-                                               .dim = s->kda_dim,
-                                               .o = g->o,
-                                               .gain = l->out_norm.addr,
-                                               .z = g->z,
-                                               .eps = s->eps});
-    matmul_one(g, g->o, &l->attn_out, g->x, true, n);
+
+    norm_matmul(g, &l->attn_norm, in, 6, step->n);
+    if (!ops->kda_block || !ops->kda_block(g->backend, &block)) {
+        matmul_one(g, g->f_a, &l->f_b, g->f, false, step->n);
+        matmul_one(g, g->g_a, &l->g_b, g->z, false, step->n);
+        ops->kda_conv(g->backend, &block.conv);
+        ops->kda_gate(g->backend, &block.gate);
+        ops->kda_delta(g->backend, &block.delta);
+        ops->kda_out(g->backend, &block.out);
+    }
+    matmul_one(g, g->o, &l->attn_out, g->x, true, step->n);
 }
 
 /* q and c of norm(x). */

@@ -159,6 +159,17 @@ struct moe_experts {
     uint64_t y;                     /* [n][E], added to */
 };
 
+/* A KDA layer between its projections: gate.f = f_b f_a, out.z = g_b g_a, then the four operations, each on what those
+ * before it leave. Only out.o, the state and the history are sure to be there afterwards. */
+struct kda_block {
+    const struct weight *f_b, *g_b; /* [H*D][D] */
+    uint64_t f_a, g_a;              /* [n][D] */
+    struct kda_conv conv;
+    struct kda_gate gate;
+    struct kda_delta delta;
+    struct kda_out out;
+};
+
 /* A layer's mixture of experts from norm to residual: norm_matmul of router and shared gate and up, route, experts with
  * y = x, and x += down_sh (silu(gate) * up). */
 struct moe_block {
@@ -217,6 +228,7 @@ struct backend_ops {
 
     /* Recorded, several of the above in fewer steps. NULL or false: not here, or not in this form, and nothing was
      * recorded; the caller then asks for them one by one. */
+    bool (*kda_block)(struct backend *, const struct kda_block *);
     bool (*moe_block)(struct backend *, const struct moe_block *);
 
     /* As engine_profile_start and engine_profile_read. NULL: there is no clock on the device. */

@@ -7,19 +7,13 @@
 #include "common.glsl"
 #include "lanes.glsl"
 #include "params_kda.h"
+#include "softplus.glsl"
 
 layout(constant_id = 2) const uint D = 128;
 
 layout(push_constant) uniform push {
     params_kda_gate p;
 };
-
-// log(1 + exp(x)). Small exponentials by the series: 1 + e would lose their digits.
-float softplus(float x)
-{
-    const float e = exp(min(x, 20)), small = e * (1 - e * (0.5 - e * (1.0 / 3 - e * 0.25)));
-    return x > 20 ? x : e < 0.01 ? small : log(1 + e);
-}
 
 void main()
 {

@@ -34,4 +34,14 @@ struct params_moe_down_one {
     uint32_t n_in, n_out, row_bytes, n_used;
 };
 
+/* Activations count from x, in floats. */
+struct params_kda_one {
+    uint64_t x;
+    uint64_t kernel[3], history;          /* of q, k, v: [H*D][4]; [3][H*D][3] */
+    uint64_t f_b, g_b, dt, a, state, gain; /* both matrices of one format and width */
+    uint32_t q, k, v, f_a, g_a, beta, o;
+    uint32_t n_head, row_bytes;
+    float eps;
+};
+
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * What backends do in fewer steps for one token, against the same done step by step on the C twin: a norm and products
- * of several formats, a mixture of experts from norm to residual.
+ * of several formats, KDA between its projections, a mixture of experts from norm to residual.
  */
 #include "tests/op_weight.h"
 
@@ -13,7 +13,7 @@ enum { JOBS = 8 };
 
 static void norm_products(struct check *c, const char *const *formats, uint32_t n_in, uint32_t n)
 {
-    static const uint32_t outs[JOBS] = {9, 130, 17, 64, 257, 33, 8, 300};
+    static const uint32_t outs[JOBS] = {9, 70, 17, 33, 25, 8, 12, 100};
     struct check_weight w[JOBS];
     struct check_buffer *x = check_floats(c, (size_t)n * n_in, 2), *gain = check_floats(c, n_in, 1);
     struct check_buffer *a = check_output(c, (size_t)n * n_in), *y[JOBS];
@@ -64,12 +64,164 @@ static void test_norm_products(void **state)
         const uint32_t block = quant_format_named(check_formats[f])->block_len;
         const uint32_t odd = block == 1 ? 37 : block;
         norm_products(*state, formats, odd, 1);
-        norm_products(*state, formats, block == 256 ? 2304 : 9 * 32, 1);
+        norm_products(*state, formats, block == 256 ? 9 * 256 : 9 * 32, 1);
         norm_products(*state, formats, odd, 1 + (uint32_t)f % 4);
     }
     norm_products(*state, (const char *const[]){"Q4_K", "Q6_K"}, 4096, 1);
     norm_products(*state, (const char *const[]){"Q8_0", "F32"}, 9216, 1);
     norm_products(*state, (const char *const[]){"Q8_0", "F32"}, 16384, 1); /* too long for shared memory */
+}
+
+/* --------------------------------------------------------------------------------------------------------- KDA */
+
+struct kda_case {
+    const char *format;
+    uint32_t n_head, dim;
+};
+
+struct kda {
+    struct check_weight f_b, g_b;
+    struct check_buffer *x[3], *kernel[3], *history, *f_a, *g_a, *f, *z, *beta, *dt, *a, *gain, *state, *o;
+    struct kda_block op;
+};
+
+static void kda_make(struct check *c, const struct kda_case *k, struct kda *m)
+{
+    const uint32_t h = k->n_head, d = k->dim, width = h * d;
+    *m = (struct kda){
+        .f_b = check_weight(c, k->format, d, width, 1),
+        .g_b = check_weight(c, k->format, d, width, 1),
+        .history = check_floats(c, 9ul * width, 1),
+        .f_a = check_floats(c, d, 0.2f),
+        .g_a = check_floats(c, d, 0.2f),
+        .f = check_output(c, width),
+        .z = check_output(c, width),
+        .beta = check_floats(c, h, 1),
+        .dt = check_floats(c, width, 1),
+        .a = check_floats(c, h, 1),
+        .gain = check_floats(c, d, 1),
+        .state = check_floats(c, (size_t)width * d, 1),
+        .o = check_output(c, width),
+    };
+    for (uint32_t i = 0; i < h; i++) m->a->host[i] = -fabsf(m->a->host[i]);
+    check_changed(c, m->a);
+    for (uint32_t i = 0; i < 3; i++) {
+        m->x[i] = check_floats(c, width, 1);
+        m->kernel[i] = check_floats(c, 4ul * width, 0.5f);
+    }
+    const uint64_t q = m->x[0]->addr, key = m->x[1]->addr, v = m->x[2]->addr;
+    m->op = (struct kda_block){
+        .f_b = &m->f_b.w,
+        .g_b = &m->g_b.w,
+        .f_a = m->f_a->addr,
+        .g_a = m->g_a->addr,
+        .conv = {1,
+                 h,
+                 d,
+                 {q, key, v},
+                 {m->kernel[0]->addr, m->kernel[1]->addr, m->kernel[2]->addr},
+                 m->history->addr,
+                 {q, key, v}},
+        .gate = {1, h, d, m->f->addr, m->dt->addr, m->a->addr, m->beta->addr},
+        .delta = {1, h, d, q, key, v, m->f->addr, m->beta->addr, m->state->addr, m->o->addr},
+        .out = {1, h, d, m->o->addr, m->gain->addr, m->z->addr, 1e-5f},
+    };
+}
+
+/* Convolution, SiLU and norm of one head of q, k (stream 0, 1) or v. */
+static void kda_stream(const struct kda *m, uint32_t stream, uint32_t dim, uint32_t head, double *y)
+{
+    const uint32_t width = (uint32_t)m->x[0]->count;
+    double squares = 0;
+    for (uint32_t d = 0; d < dim; d++) {
+        const uint32_t ch = head * dim + d;
+        const float *before = m->history->host + 3ul * (stream * width + ch), *tap = m->kernel[stream]->host + 4ul * ch;
+        double sum = (double)tap[3] * (double)m->x[stream]->host[ch];
+        for (uint32_t i = 0; i < 3; i++) sum += (double)tap[i] * (double)before[i];
+        y[d] = sum / (1 + exp(-sum));
+        squares += y[d] * y[d];
+    }
+    if (stream == 2) return;
+    for (uint32_t d = 0; d < dim; d++) y[d] *= (stream ? 1 : 1 / sqrt(dim)) / sqrt(squares + 1e-6);
+}
+
+/* One head: its state is replaced, its part of o written. */
+static void kda_head(struct check *c, const struct kda *m, uint32_t dim, uint32_t head, double *state, double *o)
+{
+    double *y = check_doubles(c, 4ul * dim), *q = y, *k = y + dim, *v = y + 2 * dim, *read = y + 3 * dim, squares = 0;
+    const double beta = 1 / (1 + exp(-(double)m->beta->host[head]));
+    for (uint32_t i = 0; i < 3; i++) kda_stream(m, i, dim, head, y + (size_t)i * dim);
+    for (uint32_t i = 0; i < dim; i++) {
+        const uint32_t row = head * dim + i;
+        const double f = check_dot(&m->f_b, 0, row, m->f_a->host) + (double)m->dt->host[row];
+        const double decay = exp((double)m->a->host[head] * log1p(exp(f)));
+        for (uint32_t j = 0; j < dim; j++) read[j] += k[i] * (state[i * dim + j] *= decay);
+    }
+    for (uint32_t i = 0; i < dim; i++)
+        for (uint32_t j = 0; j < dim; j++) {
+            state[i * dim + j] += beta * k[i] * (v[j] - read[j]);
+            o[j] += q[i] * state[i * dim + j];
+        }
+    for (uint32_t j = 0; j < dim; j++) squares += o[j] * o[j];
+    for (uint32_t j = 0; j < dim; j++) {
+        const double z = check_dot(&m->g_b, 0, head * dim + j, m->g_a->host);
+        o[j] *= (double)m->gain->host[j] / sqrt(squares / dim + (double)1e-5f) / (1 + exp(-z));
+    }
+}
+
+static void kda_by_steps(struct check *c, const struct kda_block *op)
+{
+    const struct matmul_job f = {.w = op->f_b, .y = op->gate.f}, z = {.w = op->g_b, .y = op->out.z};
+    c->ops->matmul(c->backend, op->f_a, &f, 1, 1);
+    c->ops->matmul(c->backend, op->g_a, &z, 1, 1);
+    c->ops->kda_conv(c->backend, &op->conv);
+    c->ops->kda_gate(c->backend, &op->gate);
+    c->ops->kda_delta(c->backend, &op->delta);
+    c->ops->kda_out(c->backend, &op->out);
+}
+
+/* Whether it went in one. */
+static bool kda(struct check *c, const struct kda_case *k)
+{
+    const uint32_t width = k->n_head * k->dim;
+    struct kda m;
+    char what[96];
+    kda_make(c, k, &m);
+    double *state = check_doubles(c, (size_t)width * k->dim), *o = check_doubles(c, width);
+    double *after = check_doubles(c, 9ul * width);
+    for (size_t i = 0; i < m.state->count; i++) state[i] = (double)m.state->host[i];
+    for (uint32_t h = 0; h < k->n_head; h++)
+        kda_head(c, &m, k->dim, h, state + (size_t)h * k->dim * k->dim, o + (size_t)h * k->dim);
+    for (uint32_t i = 0; i < 3 * width; i++) {
+        after[3 * i] = (double)m.history->host[3 * i + 1];
+        after[3 * i + 1] = (double)m.history->host[3 * i + 2];
+        after[3 * i + 2] = (double)m.x[i / width]->host[i % width];
+    }
+    check_begin(c);
+    const bool block = c->ops->kda_block && c->ops->kda_block(c->backend, &m.op);
+    if (!block) kda_by_steps(c, &m.op);
+    check_submit(c);
+    snprintf(what, sizeof what, "kda %s, H %u, D %u, %s", k->format, k->n_head, k->dim, block ? "in one" : "by steps");
+    check_nmse(c, m.o, o, 1e-11, what);
+    check_nmse(c, m.state, state, 1e-12, what);
+    check_nmse(c, m.history, after, 0, what);
+    check_weight_free(c, &m.f_b);
+    check_weight_free(c, &m.g_b);
+    check_reset(c);
+    return block;
+}
+
+static void test_kda(void **state)
+{
+    static const struct kda_case cases[] = {
+        {"F32", 3, 40},     {"F32", 1, 32},   {"F16", 4, 72},  {"BF16", 2, 128},
+        {"Q8_0", 32, 128},  {"Q8_0", 3, 64},  {"Q4_0", 5, 96}, {"Q5_1", 2, 160},
+        {"IQ4_NL", 1, 128}, {"MXFP4", 2, 64}, {"F32", 2, 120}, {"F32", 2, 136}, /* by steps: too wide */
+    };
+    const size_t count = sizeof cases / sizeof *cases;
+    size_t whole = 0;
+    for (size_t i = 0; i < count; i++) whole += kda(*state, &cases[i]);
+    printf("kda: %zu of %zu in one\n", whole, count);
 }
 
 /* ----------------------------------------------------------------------------------------------------- experts */
@@ -221,7 +373,8 @@ static void moe_by_steps(struct check *c, const struct moe_block *op)
     ops->moe_experts(c->backend, &op->experts);
 }
 
-static void moe(struct check *c, const struct moe_case *k)
+/* Whether it went in one. */
+static bool moe(struct check *c, const struct moe_case *k)
 {
     struct moe m;
     char what[160];
@@ -240,6 +393,7 @@ static void moe(struct check *c, const struct moe_case *k)
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
         if (weights[i]->values) check_weight_free(c, weights[i]);
     check_reset(c);
+    return block;
 }
 
 static void test_moe(void **state)
@@ -259,16 +413,23 @@ static void test_moe(void **state)
         {"Q8_0", "TQ2_0", "TQ1_0", NULL, NULL, false, 256, 256, 0, 8, 2, false},
         {"F32", "F32", "F32", NULL, NULL, false, 33, 5, 0, 64, 12, false}, /* by steps where a subgroup is 8 */
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) moe(*state, &cases[i]);
+    const size_t count = sizeof cases / sizeof *cases;
+    size_t whole = 0;
+    for (size_t i = 0; i < count; i++) whole += moe(*state, &cases[i]);
+    printf("moe: %zu of %zu in one\n", whole, count);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_norm_products),
+        cmocka_unit_test(test_kda),
         cmocka_unit_test(test_moe),
     };
-    const struct shape most = {.n_embd = 16384,
+    const struct shape most = {.n_head = 32,
+                               .kda_dim = 160,
+                               .n_kda = 1,
+                               .n_embd = 16384,
                                .n_ff = 16384,
                                .n_ff_exp = 256,
                                .n_ff_shared = 256,

@@ -116,6 +116,7 @@ static const struct backend_ops gpu_ops = {
     .mla_attend = gpu_mla_attend,
     .moe_route = gpu_route,
     .moe_experts = gpu_moe_experts,
+    .kda_block = gpu_kda_block,
     .moe_block = gpu_moe_block,
     .profile_start = gpu_profile_start,
     .profile_read = gpu_profile_read,

@@ -270,6 +270,7 @@ void gpu_matmul(struct backend *, uint64_t x, const struct matmul_job *, uint32_
  * for this device or size. */
 bool gpu_matvec_one(struct gpu *, const struct norm_matmul *);
 void gpu_norm_matmul(struct backend *, const struct norm_matmul *);
+bool gpu_kda_block(struct backend *, const struct kda_block *);
 bool gpu_moe_block(struct backend *, const struct moe_block *);
 
 /* gpu_swiglu with distances between rows. */

@@ -147,6 +147,95 @@ void gpu_norm_matmul(struct backend *b, const struct norm_matmul *op)
     gpu_matmul(b, op->a, op->jobs, op->count, op->n);
 }
 
+/* --------------------------------------------------------------------------------------------------------- KDA */
+
+enum { KDA_ROWS = 64 /* of the state that an invocation keeps, at most */ };
+
+/* Invocations of a head: a processor's worth, in at most 32 subgroups. */
+static uint32_t kda_group(const struct gpu *gpu)
+{
+    const uint32_t most = gpu->caps.subgroup * 32 < 512 ? gpu->caps.subgroup * 32 : 512;
+    return most < gpu->caps.group_max ? most : gpu->caps.group_max;
+}
+
+/* What an address is from the lowest of them, in floats. */
+static bool offsets_of(const uint64_t *at, uint32_t count, uint64_t *base, uint32_t *offsets)
+{
+    *base = at[0];
+    for (uint32_t i = 1; i < count; i++) *base = at[i] < *base ? at[i] : *base;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!in_reach(at[i], *base, sizeof(float))) return false;
+        offsets[i] = (uint32_t)((at[i] - *base) / sizeof(float));
+    }
+    return true;
+}
+
+static bool kda_serves(const struct gpu *gpu, const struct kda_block *op)
+{
+    const uint32_t dim = op->delta.dim, group = kda_group(gpu);
+    return one_serves(gpu, op->delta.n) && dim <= group && gpu_div_up(dim, group / dim) <= KDA_ROWS &&
+           op->f_b->format == op->g_b->format && stage_size(gpu, dim, 2);
+}
+
+static void kda_dispatch(struct gpu *gpu, const struct kda_block *op, const struct params_kda_one *params)
+{
+    const uint32_t dim = op->delta.dim, n_head = op->delta.n_head, width = dim * n_head;
+    const uint32_t runs = gpu_div_up(dim, RUN), stage = 2 * SLOTS * (runs | 1);
+    const struct gpu_range state = gpu_floats(op->delta.state, (uint64_t)width * dim);
+    const struct gpu_range history = gpu_floats(op->conv.history, 9ull * width);
+    const bool whole = gpu_is_whole(op->f_b, op->f_a) && gpu_is_whole(op->g_b, op->g_a);
+    const uint32_t group = kda_group(gpu);
+    uint32_t team = 1;
+    while (team < runs) team *= 2;
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "kda one",
+                          .shader = gpu_variant(SHADER_KDA_ONE_F32, op->f_b->format),
+                          .spec = {group, gpu->caps.subgroup, whole, team, 1, stage, dim, group / dim},
+                          .n_spec = 8,
+                          .params = params,
+                          .params_bytes = sizeof *params,
+                          .groups = {n_head},
+                          .reads = {gpu_floats(op->conv.x[0], width), gpu_floats(op->conv.x[1], width),
+                                    gpu_floats(op->conv.x[2], width), gpu_floats(op->f_a, dim),
+                                    gpu_floats(op->g_a, dim), gpu_floats(op->gate.beta, n_head), state, history},
+                          .writes = {state, history, gpu_floats(op->out.o, width)},
+                          .bytes = 2.0 * (double)(state.bytes + history.bytes) + 2.0 * (double)op->f_b->mat_bytes,
+                          .flops = (9.0 + 4.0) * width * dim,
+                      });
+}
+
+bool gpu_kda_block(struct backend *b, const struct kda_block *op)
+{
+    struct gpu *gpu = gpu_of(b);
+    const uint64_t at[] = {op->conv.x[0], op->conv.x[1], op->conv.x[2], op->f_a, op->g_a, op->gate.beta, op->out.o};
+    uint32_t from[sizeof at / sizeof *at];
+    uint64_t base;
+    if (!kda_serves(gpu, op) || !offsets_of(at, sizeof at / sizeof *at, &base, from)) return false;
+    const struct params_kda_one params = {
+        .x = base,
+        .kernel = {op->conv.kernel[0], op->conv.kernel[1], op->conv.kernel[2]},
+        .history = op->conv.history,
+        .f_b = op->f_b->addr,
+        .g_b = op->g_b->addr,
+        .dt = op->gate.dt,
+        .a = op->gate.a,
+        .state = op->delta.state,
+        .gain = op->out.gain,
+        .q = from[0],
+        .k = from[1],
+        .v = from[2],
+        .f_a = from[3],
+        .g_a = from[4],
+        .beta = from[5],
+        .o = from[6],
+        .n_head = op->delta.n_head,
+        .row_bytes = (uint32_t)op->f_b->row_bytes,
+        .eps = op->out.eps,
+    };
+    kda_dispatch(gpu, op, &params);
+    return true;
+}
+
 /* ----------------------------------------------------------------------------------------------------- experts */
 
 /* What the kernels below have no form for is left to the separate operations. */
