@@ -103,17 +103,30 @@ static const char *say_fit(const struct engine_plan *p, char out[48])
     return out;
 }
 
-static void print_entry(const struct catalogue_entry *e, const struct machine *m, const struct engine_params *params)
+/* "; here", "; 62 % here", "" */
+static const char *say_here(const struct catalogue_entry *e, const struct model_list *models, char out[48])
+{
+    const struct model_file *f = models_named(models, e->name);
+    *out = 0;
+    if (f && f->is_part)
+        snprintf(out, 48, "; %.0f %% here", 100.0 * (double)f->here / (double)(f->size + !f->size));
+    else if (f)
+        snprintf(out, 48, "; here");
+    return out;
+}
+
+static void print_entry(const struct catalogue_entry *e, const struct machine *m, const struct model_list *models,
+                        const struct engine_params *params)
 {
     struct engine_plan cpu = catalogue_plan(e, m->cpu.memory_free, params);
     struct engine_plan gpu = catalogue_plan(e, m->gpu.memory_free, params);
-    char size[32], need[32], on_cpu[48], on_gpu[48];
-    printf("%-16s %s%-9s  %-9s  %-16s %-16s %s\n", e->name, e->bytes_are_known ? " " : "~",
+    char size[32], need[32], on_cpu[48], on_gpu[48], here[48];
+    printf("%-16s %s%-9s  %-9s  %-16s %-16s %s%s\n", e->name, e->bytes_are_known ? " " : "~",
            format_bytes(e->bytes, size), format_bytes(cpu.weights + cpu.rows + cpu.state + cpu.workspace, need),
            !m->has_gpu       ? "-"
            : !runs_on_gpu(e) ? "cpu only"
                              : say_fit(&gpu, on_gpu),
-           say_fit(&cpu, on_cpu), e->remark);
+           say_fit(&cpu, on_cpu), e->remark, say_here(e, models, here));
 }
 
 static void print_device(const char *what, const struct engine_device *d)
@@ -123,7 +136,8 @@ static void print_device(const char *what, const struct engine_device *d)
     printf("%s: %s, %s free\n", what, safe, format_bytes(d->memory_free, left));
 }
 
-static void print_catalogue(const struct machine *m, const struct engine_params *params)
+static void print_catalogue(const struct machine *m, const struct model_list *models,
+                            const struct engine_params *params)
 {
     const struct engine_device *where = NULL;
     const struct catalogue_entry *best = suggest(m, params, &where);
@@ -135,7 +149,7 @@ static void print_catalogue(const struct machine *m, const struct engine_params 
     if (m->has_gpu) print_device("GPU", &m->gpu);
     print_device("CPU", &m->cpu);
     printf("\n%-16s  %-9s  %-9s  %-16s %-16s %s\n", "name", "size", "memory", "GPU", "CPU", "quality");
-    for (const struct catalogue_entry *e = catalogue; e->name; e++) print_entry(e, m, params);
+    for (const struct catalogue_entry *e = catalogue; e->name; e++) print_entry(e, m, models, params);
     printf("\n~ a size that is estimated; the server tells the true one.\n");
     if (best)
         printf("Suggested: lectern pull %s (on the %s)\n", best->name, where == &m->gpu ? "GPU" : "CPU");
@@ -166,13 +180,26 @@ static void describe_entry(const struct catalogue_entry *e, const struct machine
     json_close(j, '}');
 }
 
+static int list_as_table(const struct settings *s, const struct machine *m, const struct engine_params *params,
+                         struct error *error)
+{
+    struct model_list models = {0};
+    char *folder = NULL;
+    int rc = models_folder(s->data_dir, &folder, error);
+    if (!rc) rc = models_list(folder, &models, error);
+    if (!rc) print_catalogue(m, &models, params);
+    model_list_free(&models);
+    free(folder);
+    return rc;
+}
+
 static int list_catalogue(const struct settings *s, bool as_json, struct error *error)
 {
     struct machine machine;
     struct engine_params params = settings_engine(s);
     int rc = look_at_machine(&machine, error);
     if (rc) return rc;
-    if (!as_json) return print_catalogue(&machine, &params), 0;
+    if (!as_json) return list_as_table(s, &machine, &params, error);
     const struct engine_device *where = NULL;
     const struct catalogue_entry *best = suggest(&machine, &params, &where);
     struct json j = {0};

@@ -78,6 +78,11 @@ pull 0 parts/m-00001-of-00003.gguf --repair
 whole
 [ "$(sent)" -le 16400 ] || fail "$(sent) bytes to mend one chunk"
 
+run 0 models rm m
+python3 tests/faults/terminal.py 'of 1.1 MiB (' '' -- "$LECTERN" pull "$at/parts/m-00001-of-00003.gguf" >"$dir/err" 2>&1 ||
+    fail 'no one progress for all files'
+whole
+
 # ---- used by name
 for name in m m.gguf m-00001-of-00003.gguf m-00003-of-00003.gguf M-0000; do
     [ "$(ask $name)" = "$answer" ] || fail "-m $name"
@@ -98,6 +103,10 @@ mkdir -p "$dir/config/lectern"
 echo 'model = whole' >"$dir/config/lectern/lectern.ini"
 run 0 ask "$dir/a.txt" -q x --max-tokens 2 --ephemeral --device cpu -v; says 'Memory on cpu: weights'
 rm "$dir/config/lectern/lectern.ini"
+cp "$dir/whole.gguf" "$folder/moonshotai_Kimi-Linear-48B-A3B-Instruct-Q2_K.gguf"
+[ "$(ask q2_k)" = "$answer" ] && [ "$(ask Q2_K)" = "$answer" ] || fail '-m by the name in the catalogue'
+run 0 pull; prints '^q2_k .* large loss; here$'; prints '^q4_k_m .* usual choice$'
+run 0 models rm q2_k
 run 3 ask "$dir/a.txt" -q x -m nosuch; says 'no model of that name'
 run 3 ask "$dir/a.txt" -q x -m q4_k_m; says 'lectern pull q4_k_m fetches it'
 run 3 ask "$dir/a.txt" -q x -m gguf; says 'more of the name is needed'

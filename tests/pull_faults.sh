@@ -197,6 +197,11 @@ code=$?
 says 'run it again to go on'; part x.gguf
 get 0 slow/x.gguf; says 'are here already'; whole x.gguf
 
+# ---- what a terminal shows meanwhile
+python3 tests/faults/terminal.py 'Fetching' '' ' s left' '' -- "$LECTERN" pull "$at/slow/x.gguf" --chunk 64K >"$dir/err" 2>&1 ||
+    fail 'no progress with the time that is left'
+"$LECTERN" models rm x.gguf 2>/dev/null
+
 # ---- disks that are full
 (ulimit -f 512 && "$LECTERN" pull "$at/plain/x.gguf" >"$dir/out" 2>"$dir/err")
 code=$?
