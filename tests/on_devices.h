@@ -14,8 +14,9 @@
 
 enum { TEST_DEVICES = 8 };
 
-/* The device the tests run on now. */
+/* The device the tests run on now, and whether it multiplies f16. */
 static char test_device[16];
+static bool test_halves;
 
 static inline bool on_cpu(void)
 {
@@ -32,6 +33,7 @@ static inline bool find_device(const char *name, size_t len, char out[16])
         if (!list[i].is_usable || strncmp(list[i].id, name, len)) continue;
         if (list[i].id[len] && list[i].id[len] != ':') continue;
         memcpy(out, list[i].id, sizeof list[i].id);
+        test_halves = strstr(list[i].note, "cooperative matrices") != NULL;
         return true;
     }
     return false;
