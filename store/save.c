@@ -2,11 +2,11 @@
  *
  * One save, one transaction: the new row segments, the snapshot with its tail, the links of the session, its turns.
  *
- * Thinning. A session keeps a snapshot at every turn (keep) and, on the way, so many that going back from its end P to
- * any earlier point T evaluates at most an eighth of the distance P - T again. Between neighbours a < b the worst T is
- * b - 1, so that a checkpoint m with neighbours a < m < b may go when b - a <= (P - b) / 8. The condition only becomes
- * easier as P grows, hence what was thinned stays right. Checkpoints every 8,192 tokens therefore all stay for the last
- * 128 Ki tokens, and further back ever fewer: 40 of 128 for a million tokens.
+ * Thinning. A session keeps a snapshot at every turn and at the end of its documents (keep) and, on the way, so many
+ * that going back from its end P to any earlier point T evaluates at most an eighth of the distance P - T again, as far
+ * as snapshots were made that close (app/ladder.h makes them). Between neighbours a < b the worst T is b - 1, so that a
+ * checkpoint m with neighbours a < m < b may go when b - a <= (P - b) / 8. The condition only becomes easier as P grows,
+ * hence what was thinned stays right.
  */
 #include "store/internal.h"
 
