@@ -93,6 +93,28 @@ ask "$dir/b.txt" -q 'Other?'
 says 'tokens to read'
 ask "$dir/a.txt" -q 'More?' --store-max 1K
 says 'more than --store-max allows'
+
+# What another lectern has open stays, until that one is gone, killed or not.
+ask "$dir/b.txt" -c -q 'Open?'
+mkfifo "$dir/input"
+"$LECTERN" --plain "$dir/b.txt" -m "$dir/tiny.gguf" --device cpu <"$dir/input" >"$dir/desk" 2>&1 &
+desk=$!
+exec 3>"$dir/input"
+tries=0
+until grep -q '^Resumed' "$dir/desk" || [ $tries = 600 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+done
+check 'own(3) > 0'
+run 0 sessions gc --store-max 1K
+check 'own(3) > 1024'
+run 2 sessions rm 3
+says 'open in another lectern'
+kill -9 $desk
+wait $desk 2>/dev/null
+exec 3>&-
+run 0 sessions gc --store-max 1K
+check 'own(3) == 0'
 run 0 sessions gc --store-max 0
 says 'no limit (--store-max)'
 run 0 sessions check
