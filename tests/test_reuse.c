@@ -11,7 +11,7 @@
 #include "app/worker_internal.h"
 #include "tests/worker_kit.h"
 
-static char text[3001], other_model[96];
+static char text[3001], brief[601], other_model[96]; /* brief: its beginning */
 
 static int set_up(void **state)
 {
@@ -19,6 +19,7 @@ static int set_up(void **state)
     struct error error;
     for (size_t i = 0, n = 0; n < 2900; i++)
         n += (size_t)snprintf(text + n, sizeof text - n, "Line %zu of %zu is here.\n", i, i * i % 97);
+    memcpy(brief, text, sizeof brief - 1);
     if (make_folder()) return -1;
     snprintf(other_model, sizeof other_model, "%s/odd.gguf", folder);
     return test_model_write(other_model, &(struct test_model){.preset = "odd", .seed = 4}, &error);
@@ -203,7 +204,7 @@ static struct worker *open_with(struct store *store, int64_t session, const char
     params.engine.rows_dtype = rows;
     struct worker *w = start_with(&params);
     *seen = (struct seen){0};
-    open_text(w, session, text, seen);
+    open_text(w, session, brief, seen);
     return w;
 }
 
@@ -214,7 +215,7 @@ static void another_model_is_told_from_other_types(void **state)
     struct error error;
     struct seen seen;
     struct store *store = open_store("types");
-    int64_t session = make_session(store, text);
+    int64_t session = make_session(store, brief);
     snprintf(file, sizeof file, "%s/again.gguf", folder);
     must(test_model_write(file, &(struct test_model){.seed = 9}, &error), &error);
     const struct {
@@ -244,7 +245,7 @@ static void another_model_is_told_from_other_types(void **state)
 /* The prompt as it must be for the first model: the turns it made by its tokens, the other's by its words. */
 static size_t expected_prompt(struct worker *w, const struct store_turn_list *turns, size_t own, size_t *known)
 {
-    struct worker_document d = as_document("t", text);
+    struct worker_document d = as_document("t", brief);
     struct token_list ids = prefix_of(w, &d, 1);
     struct error error;
     for (size_t i = 0; i < turns->count; i++) {
@@ -269,7 +270,7 @@ static void a_session_comes_back_from_another_model(void **state)
     struct seen seen;
     struct store_turn_list turns;
     struct store *store = open_store("moved");
-    int64_t session = make_session(store, text);
+    int64_t session = make_session(store, brief);
     struct worker *w = open_with(store, session, model, ENGINE_F16, &seen);
     ask(w, "What is on line 5?", &seen);
     wait_for(w, EVENT_SAVED, &seen);
