@@ -11,14 +11,18 @@
 
 /* ---------------------------------------------------------------------------------------------------- buffers */
 
+/* Attention and feed-forward come one after the other: their buffers share memory. */
+enum phase { ALWAYS, ATTENTION, FEED_FORWARD, PHASES };
+
 struct buffer_rule {
     const char *label;
     size_t at;      /* in struct graph */
     uint64_t width; /* floats (or u32) a token; 0 = not needed by this model */
     uint64_t rows;
+    enum phase phase;
 };
 
-enum { N_BUFFERS = 22 };
+enum { N_BUFFERS = 22, ALIGNMENT = 256 };
 
 static uint64_t most(uint64_t a, uint64_t b)
 {
@@ -31,28 +35,28 @@ static void buffer_rules(const struct shape *s, uint32_t batch, struct buffer_ru
     uint64_t hnp = s->n_mla ? heads * (s->nope + s->rope) : 0, hv = s->n_mla ? heads * s->vdim : 0;
     uint64_t row = s->n_mla ? s->kv_lora + s->rope : 0, experts = s->n_expert ? batch : 0;
     const struct buffer_rule rules[N_BUFFERS] = {
-        {"token ids", offsetof(struct graph, ids), 1, batch},
-        {"residual", offsetof(struct graph, x), s->n_embd, batch},
-        {"normalised", offsetof(struct graph, a), s->n_embd, batch},
-        {"q", offsetof(struct graph, q), most(hd, hnp), batch},
-        {"k", offsetof(struct graph, k), hd, batch},
-        {"v", offsetof(struct graph, v), hd, batch},
-        {"f_a", offsetof(struct graph, f_a), d, batch},
-        {"f", offsetof(struct graph, f), hd, batch},
-        {"g_a", offsetof(struct graph, g_a), d, batch},
-        {"z", offsetof(struct graph, z), hd, batch},
-        {"beta", offsetof(struct graph, beta), s->n_kda ? heads : 0, batch},
-        {"c", offsetof(struct graph, c), row, batch},
-        {"turns", offsetof(struct graph, turns), s->rope, s->rotates ? batch : 0},
-        {"q_a", offsetof(struct graph, q_a), s->q_lora, batch},
-        {"q_a normalised", offsetof(struct graph, q_n), s->q_lora, batch},
-        {"o", offsetof(struct graph, o), most(hd, hv), batch},
-        {"gate", offsetof(struct graph, gate), most(s->n_ff, s->n_ff_shared), batch},
-        {"up", offsetof(struct graph, up), most(s->n_ff, s->n_ff_shared), batch},
-        {"router", offsetof(struct graph, router), s->n_expert, experts},
-        {"chosen experts", offsetof(struct graph, chosen), s->n_used, experts},
-        {"expert weights", offsetof(struct graph, weight), s->n_used, experts},
-        {"logits", offsetof(struct graph, logits), s->n_vocab, LOGIT_ROWS},
+        {"token ids", offsetof(struct graph, ids), 1, batch, ALWAYS},
+        {"residual", offsetof(struct graph, x), s->n_embd, batch, ALWAYS},
+        {"normalised", offsetof(struct graph, a), s->n_embd, batch, ALWAYS},
+        {"q", offsetof(struct graph, q), most(hd, hnp), batch, ATTENTION},
+        {"k", offsetof(struct graph, k), hd, batch, ATTENTION},
+        {"v", offsetof(struct graph, v), hd, batch, ATTENTION},
+        {"f_a", offsetof(struct graph, f_a), d, batch, ATTENTION},
+        {"f", offsetof(struct graph, f), hd, batch, ATTENTION},
+        {"g_a", offsetof(struct graph, g_a), d, batch, ATTENTION},
+        {"z", offsetof(struct graph, z), hd, batch, ATTENTION},
+        {"beta", offsetof(struct graph, beta), s->n_kda ? heads : 0, batch, ATTENTION},
+        {"c", offsetof(struct graph, c), row, batch, ATTENTION},
+        {"turns", offsetof(struct graph, turns), s->rope, s->rotates ? batch : 0, ALWAYS},
+        {"q_a", offsetof(struct graph, q_a), s->q_lora, batch, ATTENTION},
+        {"q_a normalised", offsetof(struct graph, q_n), s->q_lora, batch, ATTENTION},
+        {"o", offsetof(struct graph, o), most(hd, hv), batch, ATTENTION},
+        {"gate", offsetof(struct graph, gate), most(s->n_ff, s->n_ff_shared), batch, FEED_FORWARD},
+        {"up", offsetof(struct graph, up), most(s->n_ff, s->n_ff_shared), batch, FEED_FORWARD},
+        {"router", offsetof(struct graph, router), s->n_expert, experts, FEED_FORWARD},
+        {"chosen experts", offsetof(struct graph, chosen), s->n_used, experts, FEED_FORWARD},
+        {"expert weights", offsetof(struct graph, weight), s->n_used, experts, FEED_FORWARD},
+        {"logits", offsetof(struct graph, logits), s->n_vocab, LOGIT_ROWS, ALWAYS},
     };
     for (size_t i = 0; i < N_BUFFERS; i++) out[i] = rules[i];
 }
@@ -62,25 +66,41 @@ static uint64_t *buffer_at(struct graph *g, const struct buffer_rule *rule)
     return (uint64_t *)(void *)((char *)g + rule->at);
 }
 
+/* Where each buffer begins. Returns the size of all. */
+static uint64_t buffers_place(const struct buffer_rule rules[N_BUFFERS], uint64_t at[N_BUFFERS])
+{
+    uint64_t end[PHASES] = {0};
+    for (enum phase phase = ALWAYS; phase < PHASES; phase++) {
+        if (phase != ALWAYS) end[phase] = end[ALWAYS];
+        for (size_t i = 0; i < N_BUFFERS; i++) {
+            const uint64_t bytes = BYTES(rules[i].width * rules[i].rows);
+            if (rules[i].phase != phase) continue;
+            at[i] = end[phase];
+            end[phase] += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        }
+    }
+    return most(end[ATTENTION], end[FEED_FORWARD]);
+}
+
 uint64_t graph_bytes(const struct shape *s, uint32_t batch)
 {
     struct buffer_rule rules[N_BUFFERS];
-    uint64_t sum = 0;
+    uint64_t at[N_BUFFERS];
     buffer_rules(s, batch, rules);
-    for (size_t i = 0; i < N_BUFFERS; i++) sum += BYTES(rules[i].width * rules[i].rows);
-    return sum;
+    return buffers_place(rules, at);
 }
 
 int graph_open(struct graph *g, struct backend *backend, const struct model *model, uint32_t batch, struct error *error)
 {
     *g = (struct graph){.backend = backend, .model = model, .batch = batch};
-    int rc = backend->ops->prepare(backend, &model->shape, batch, error);
     struct buffer_rule rules[N_BUFFERS];
+    uint64_t at[N_BUFFERS];
     buffer_rules(&model->shape, batch, rules);
-    for (size_t i = 0; !rc && i < N_BUFFERS; i++) {
-        size_t bytes = (size_t)BYTES(rules[i].width * rules[i].rows);
-        if (bytes) rc = backend->ops->alloc(backend, bytes, rules[i].label, buffer_at(g, &rules[i]), error);
-    }
+    const uint64_t bytes = buffers_place(rules, at);
+    int rc = backend->ops->prepare(backend, &model->shape, batch, error);
+    if (!rc) rc = backend->ops->alloc(backend, (size_t)bytes, "activations", &g->buffers, error);
+    for (size_t i = 0; !rc && i < N_BUFFERS; i++)
+        if (rules[i].width && rules[i].rows) *buffer_at(g, &rules[i]) = g->buffers + at[i];
     if (rc || !model->shape.rotates) return rc;
     g->turns_host = malloc((size_t)BYTES((uint64_t)batch * model->shape.rope));
     return g->turns_host ? 0 : error_set(error, ERROR_FAILED, "Out of memory for the positions of a batch.");
@@ -89,12 +109,7 @@ int graph_open(struct graph *g, struct backend *backend, const struct model *mod
 void graph_close(struct graph *g)
 {
     if (!g->model) return;
-    struct buffer_rule rules[N_BUFFERS];
-    buffer_rules(&g->model->shape, g->batch, rules);
-    for (size_t i = 0; i < N_BUFFERS; i++) {
-        uint64_t *addr = buffer_at(g, &rules[i]);
-        if (*addr) g->backend->ops->release(g->backend, *addr);
-    }
+    if (g->buffers) g->backend->ops->release(g->backend, g->buffers);
     free(g->turns_host);
     *g = (struct graph){0};
 }
@@ -360,15 +375,58 @@ static int upload_turns(struct graph *g, const struct graph_step *step, struct e
     return g->backend->ops->upload(g->backend, g->turns, g->turns_host, (size_t)BYTES(count), error);
 }
 
-int graph_eval(struct graph *g, const struct graph_step *step, struct error *error)
+static int record_step(struct graph *g, const struct graph_step *step, struct error *error)
 {
     struct backend *b = g->backend;
-    int rc;
-    if ((rc = upload_turns(g, step, error)) || (rc = b->ops->begin(b, error))) return rc;
+    int rc = upload_turns(g, step, error);
+    if (!rc) rc = b->ops->begin(b, error);
+    if (rc) return rc;
     b->ops->put(b, g->ids, step->ids, step->n * sizeof *step->ids);
     record(g, step);
     b->ops->fetch(b, step->logits, g->logits, BYTES(g->model->shape.n_vocab));
-    return b->ops->submit(b, error);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------ one step ahead */
+/* After a token of an answer comes, most often, another one: all but its id is known, and is recorded while the device
+ * is busy. */
+
+static bool ahead_is(const struct graph *g, const struct graph_step *step)
+{
+    const struct graph_ahead *a = &g->ahead;
+    return a->batch && a->batch == g->backend->ops->recorded(g->backend) && step->n == 1 &&
+           a->step.first == step->first && a->step.state == step->state && a->step.logits == step->logits;
+}
+
+/* A failure to record is left to the step itself, which then records again. */
+static void ahead_record(struct graph *g, const struct graph_step *step)
+{
+    struct error error;
+    struct graph_ahead *a = &g->ahead;
+    a->step = (struct graph_step){
+        .state = step->state, .ids = &a->id, .first = step->first + 1, .n = 1, .logits = step->logits};
+    a->batch = record_step(g, &a->step, &error) ? 0 : g->backend->ops->recorded(g->backend);
+}
+
+static bool ahead_pays(const struct graph *g, const struct graph_step *step)
+{
+    return step->n == 1 && step->first > 0 && !g->turns_host;
+}
+
+int graph_eval(struct graph *g, const struct graph_step *step, struct error *error)
+{
+    const struct backend_ops *ops = g->backend->ops;
+    if (!ops->start) {
+        int rc = record_step(g, step, error);
+        return rc ? rc : ops->submit(g->backend, error);
+    }
+    int rc = ahead_is(g, step) ? 0 : record_step(g, step, error);
+    g->ahead.id = step->ids[0];
+    g->ahead.batch = 0;
+    if (!rc) rc = ops->start(g->backend, error);
+    if (rc) return rc;
+    if (ahead_pays(g, step)) ahead_record(g, step);
+    return ops->finish(g->backend, error);
 }
 
 int graph_all_logits(struct graph *g, uint32_t n, float *logits, struct error *error)

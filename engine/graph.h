@@ -8,11 +8,33 @@
 
 #include "engine/model.h"
 
+/* Where a timeline's state lies. */
+struct graph_state {
+    uint64_t kda;     /* [n_kda][H][D][D] */
+    uint64_t history; /* [n_kda][3][H*D][3] */
+    struct rows rows;
+};
+
+struct graph_step {
+    const struct graph_state *state;
+    const uint32_t *ids;
+    uint32_t first, n;
+    float *logits; /* [vocabulary] */
+};
+
+/* The step after the last one, recorded while that ran. */
+struct graph_ahead {
+    struct graph_step step;
+    uint64_t batch; /* the backend's number of the recording; 0 = none */
+    uint32_t id;    /* where the device will take its token from */
+};
+
 /* Activations, one row a token. Letters as in ops.h; KDA and MLA layers share what both need. */
 struct graph {
     struct backend *backend;
     const struct model *model;
     uint32_t batch;
+    uint64_t buffers;        /* the memory that the following lie in */
     uint64_t ids;            /* u32 [batch] */
     uint64_t x, a;           /* [batch][E]: the residual stream, and a normalised copy of it */
     uint64_t q, k, v;        /* [batch][H*D]; q also [batch][H*(N+P)] */
@@ -28,16 +50,10 @@ struct graph {
     uint64_t router;         /* [batch][X] */
     uint64_t chosen, weight; /* u32 [batch][K], [batch][K] */
     uint64_t logits;         /* [LOGIT_ROWS][vocabulary] */
+    struct graph_ahead ahead;
 };
 
 enum { LOGIT_ROWS = 16 }; /* logits made at a time when those of every token are wanted */
-
-/* Where a timeline's state lies. */
-struct graph_state {
-    uint64_t kda;     /* [n_kda][H][D][D] */
-    uint64_t history; /* [n_kda][3][H*D][3] */
-    struct rows rows;
-};
 
 /* Bytes graph_open allocates. */
 uint64_t graph_bytes(const struct shape *, uint32_t batch);
@@ -46,12 +62,6 @@ void graph_close(struct graph *); /* accepts zeroed and half-built */
 
 /* Evaluates ids at positions [first, first + n), n <= batch, and downloads the last token's logits. On failure the
  * state is undefined. At first = 0 the state is zeroed first. */
-struct graph_step {
-    const struct graph_state *state;
-    const uint32_t *ids;
-    uint32_t first, n;
-    float *logits; /* [vocabulary] */
-};
 int graph_eval(struct graph *, const struct graph_step *, struct error *error);
 
 /* Logits of all n tokens of the batch evaluated last: [n][vocabulary]. */

@@ -199,14 +199,19 @@ struct backend_ops {
     int (*upload)(struct backend *, uint64_t dst, const void *src, size_t bytes, struct error *);
     int (*download)(struct backend *, void *dst, uint64_t src, size_t bytes, struct error *);
 
-    int (*begin)(struct backend *, struct error *);
+    int (*begin)(struct backend *, struct error *);  /* drops what was recorded and not submitted */
     int (*submit)(struct backend *, struct error *); /* runs what was recorded and waits for it */
+    /* submit in two: between them the next batch may be recorded. Any other operation drops what is recorded; recorded()
+     * tells it by another number, 0 for nothing. NULL where operations run when they are recorded. */
+    int (*start)(struct backend *, struct error *);
+    int (*finish)(struct backend *, struct error *);
+    uint64_t (*recorded)(const struct backend *);
 
     /* Recorded. */
     void (*fill)(struct backend *, uint64_t dst, uint32_t word, size_t bytes); /* bytes: a multiple of 4 */
     void (*copy)(struct backend *, uint64_t dst, uint64_t src, size_t bytes);
-    /* From the host, taken at once; bytes: a multiple of 4, best few. To the host: there when submit returns 0; once a
-     * batch. */
+    /* From the host, read when the batch is submitted; bytes: a multiple of 4, a few thousand at most. To the host: there
+     * when submit returns 0; once a batch. */
     void (*put)(struct backend *, uint64_t dst, const void *src, size_t bytes);
     void (*fetch)(struct backend *, void *dst, uint64_t src, size_t bytes);
     void (*embed)(struct backend *, const struct weight *table, uint64_t ids /* u32 [n] */, uint64_t x /* [n][E] */,
@@ -248,6 +253,8 @@ int cpu_backend_open(struct backend **out, uint32_t threads, struct error *error
 int gpu_backend_open(struct backend **out, uint32_t index, bool validate, struct error *error);
 /* Lists Vulkan devices only. Without a loader *count is 0. */
 int gpu_devices(struct engine_device *list, size_t cap, size_t *count, struct error *error);
+/* Working memory on such a device that prepare will reserve for a batch. */
+uint64_t gpu_scratch_bytes(const struct engine_device *, const struct shape *, uint32_t batch);
 /* Validation messages so far (0 when validation is off). */
 uint32_t gpu_validation_messages(const struct backend *);
 /* Keeps compiled kernels in a folder (made when needed) from this run to the next. Right after opening. What cannot be

@@ -137,13 +137,45 @@ static void test_failures(void **state)
     assert_non_null(strstr(error.text, "not allocated"));
     assert_int_not_equal(ops->upload(gpu, x, words, (size_t)1 << 40, &error), 0);
     ok(ops->begin(gpu, &error), &error);
-    assert_int_not_equal(ops->begin(gpu, &error), 0);
+    ops->fill(gpu, x, 0, 64);
+    ok(ops->begin(gpu, &error), &error); /* drops that */
     ops->fill(gpu, x, 0x3f800000, 64);
     ok(ops->submit(gpu, &error), &error);
     float out[16];
     ok(ops->download(gpu, out, x, sizeof out, &error), &error);
     assert_true(out[15] == 1.0f);
     ops->release(gpu, x);
+}
+
+/* A batch recorded while another runs takes along what its source holds when it starts, unless something comes between.
+ */
+static void test_ahead(void **state)
+{
+    (void)state;
+    struct error error;
+    const uint64_t x = take(64), y = take(64);
+    uint32_t in[16] = {1}, out[16] = {0}, later[16] = {0};
+    ok(ops->begin(gpu, &error), &error);
+    ops->put(gpu, x, in, sizeof in);
+    ops->fetch(gpu, out, x, sizeof out);
+    in[0] = 2;
+    ok(ops->start(gpu, &error), &error);
+    ok(ops->begin(gpu, &error), &error);
+    const uint64_t number = ops->recorded(gpu);
+    ops->put(gpu, y, in, sizeof in);
+    ops->fetch(gpu, later, y, sizeof later);
+    ok(ops->finish(gpu, &error), &error);
+    assert_int_equal(out[0], 2);
+    assert_true(number && ops->recorded(gpu) == number);
+    in[0] = 3;
+    ok(ops->submit(gpu, &error), &error);
+    assert_int_equal(later[0], 3);
+    ok(ops->begin(gpu, &error), &error);
+    ok(ops->upload(gpu, x, in, sizeof in, &error), &error);
+    assert_true(ops->recorded(gpu) == 0);
+    assert_int_not_equal(ops->submit(gpu, &error), 0);
+    ops->release(gpu, x);
+    ops->release(gpu, y);
 }
 
 static void test_devices(void **state)
@@ -164,7 +196,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_transfers), cmocka_unit_test(test_allocations), cmocka_unit_test(test_order),
-        cmocka_unit_test(test_failures),  cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_failures),  cmocka_unit_test(test_ahead),       cmocka_unit_test(test_devices),
     };
     struct error error;
     int rc = gpu_backend_open(&gpu, UINT32_MAX, true, &error);

@@ -265,6 +265,12 @@ static int failing_submit(struct backend *b, struct error *error)
     return rc || submits_left-- > 0 ? rc : error_set(error, ERROR_FAILED, "The device went away.");
 }
 
+static int failing_finish(struct backend *b, struct error *error)
+{
+    int rc = working->finish(b, error);
+    return rc || submits_left-- > 0 ? rc : error_set(error, ERROR_FAILED, "The device went away.");
+}
+
 static int failing_alloc(struct backend *b, size_t bytes, const char *label, uint64_t *addr, struct error *error)
 {
     if (allocs_left-- > 0) return working->alloc(b, bytes, label, addr, error);
@@ -287,6 +293,7 @@ static void failures(void **state)
     working = e->backend->ops;
     failing = *working;
     failing.submit = failing_submit;
+    if (failing.finish) failing.finish = failing_finish;
     failing.alloc = failing_alloc;
     must(timeline_create(&t, e, &error), &error);
     e->backend->ops = &failing;
@@ -321,8 +328,12 @@ static void failures(void **state)
 static int group(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(batch_does_not_matter),          cmocka_unit_test(stopping), cmocka_unit_test(syncing),
-        cmocka_unit_test(the_mark_missed_least_is_dropped), cmocka_unit_test(limits),   cmocka_unit_test(failures),
+        cmocka_unit_test(batch_does_not_matter),
+        cmocka_unit_test(stopping),
+        cmocka_unit_test(syncing),
+        cmocka_unit_test(the_mark_missed_least_is_dropped),
+        cmocka_unit_test(limits),
+        cmocka_unit_test(failures),
     };
     return cmocka_run_group_tests_name(test_device, tests, NULL, NULL);
 }

@@ -27,34 +27,56 @@ static void backend_destroy(struct backend *b)
     free(gpu);
 }
 
-static int backend_prepare(struct backend *b, const struct shape *shape, uint32_t batch, struct error *error)
+static int scratch_prepare(struct gpu *gpu, const struct shape *shape, uint32_t batch, struct error *error)
 {
-    struct gpu *gpu = gpu_of(b);
     int rc = gpu_kda_prepare(gpu, shape, batch, error);
     if (!rc) rc = gpu_mla_prepare(gpu, shape, batch, error);
     if (!rc) rc = gpu_moe_prepare(gpu, shape, batch, error);
     if (!rc) rc = gpu_matmul_prepare(gpu, shape, batch, error);
-    gpu->batch = batch;
     return rc;
+}
+
+static int backend_prepare(struct backend *b, const struct shape *shape, uint32_t batch, struct error *error)
+{
+    struct gpu *gpu = gpu_of(b);
+    gpu->batch = batch;
+    return scratch_prepare(gpu, shape, batch, error);
+}
+
+uint64_t gpu_scratch_bytes(const struct engine_device *device, const struct shape *shape, uint32_t batch)
+{
+    struct error error;
+    struct gpu plan = {.caps = {.is_software = device->is_software,
+                                .coopmat = device->has_matrices,
+                                .shared_bytes = UINT32_MAX,
+                                .subgroup = 32}};
+    uint64_t sum = 0;
+    scratch_prepare(&plan, shape, batch, &error); /* without a device and with memory to share nothing fails */
+    for (size_t i = 0; i < GPU_SCRATCH_COUNT; i++) sum += plan.scratch[i].bytes;
+    return sum;
 }
 
 static int backend_alloc(struct backend *b, size_t bytes, const char *label, uint64_t *addr, struct error *error)
 {
+    gpu_recording_drop(gpu_of(b));
     return gpu_alloc(gpu_of(b), bytes, label, addr, error);
 }
 
 static void backend_release(struct backend *b, uint64_t addr)
 {
+    gpu_recording_drop(gpu_of(b));
     gpu_release(gpu_of(b), addr);
 }
 
 static int backend_upload(struct backend *b, uint64_t dst, const void *src, size_t bytes, struct error *error)
 {
+    gpu_recording_drop(gpu_of(b));
     return gpu_upload(gpu_of(b), dst, src, bytes, error);
 }
 
 static int backend_download(struct backend *b, void *dst, uint64_t src, size_t bytes, struct error *error)
 {
+    gpu_recording_drop(gpu_of(b));
     return gpu_download(gpu_of(b), dst, src, bytes, error);
 }
 
@@ -66,6 +88,23 @@ static int backend_begin(struct backend *b, struct error *error)
 static int backend_submit(struct backend *b, struct error *error)
 {
     return gpu_submit(gpu_of(b), error);
+}
+
+static int backend_start(struct backend *b, struct error *error)
+{
+    return gpu_start(gpu_of(b), error);
+}
+
+static int backend_finish(struct backend *b, struct error *error)
+{
+    return gpu_finish(gpu_of(b), error);
+}
+
+/* Timestamps are those of one batch: while operations are timed, none is recorded ahead. */
+static uint64_t backend_recorded(const struct backend *b)
+{
+    const struct gpu *gpu = (const struct gpu *)b;
+    return gpu->recorder.recording && !gpu->error.code && !gpu->profile ? gpu->recorder.batch : 0;
 }
 
 static void backend_fill(struct backend *b, uint64_t dst, uint32_t word, size_t bytes)
@@ -98,6 +137,9 @@ static const struct backend_ops gpu_ops = {
     .download = backend_download,
     .begin = backend_begin,
     .submit = backend_submit,
+    .start = backend_start,
+    .finish = backend_finish,
+    .recorded = backend_recorded,
     .fill = backend_fill,
     .copy = backend_copy,
     .put = backend_put,
@@ -197,7 +239,8 @@ void gpu_keep_kernels(struct backend *b, const char *dir)
 
 bool gpu_multiplies_halves(const struct backend *b)
 {
-    return b->ops == &gpu_ops && (((const struct gpu *)b)->caps.coopmat || ((const struct gpu *)b)->caps.plain_matrices);
+    return b->ops == &gpu_ops &&
+           (((const struct gpu *)b)->caps.coopmat || ((const struct gpu *)b)->caps.plain_matrices);
 }
 
 void gpu_act_as_hardware(struct backend *b)
@@ -232,6 +275,7 @@ int gpu_devices(struct engine_device *list, size_t cap, size_t *count, struct er
         gpu_caps_query(gpu, physical[i], &caps);
         *device = (struct engine_device){.is_software = caps.is_software,
                                          .is_usable = !caps.missing,
+                                         .has_matrices = caps.coopmat,
                                          .memory = caps.memory,
                                          .memory_free = caps.memory_free};
         snprintf(device->name, sizeof device->name, "%s", caps.name);

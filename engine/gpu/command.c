@@ -198,10 +198,18 @@ int gpu_flush(struct gpu *gpu, VkCommandBuffer commands, struct error *error)
     return 0;
 }
 
+void gpu_recording_drop(struct gpu *gpu)
+{
+    struct gpu_recorder *rec = &gpu->recorder;
+    if (!rec->recording) return;
+    rec->recording = false;
+    gpu_travel_drop(gpu);
+    gpu->vk.EndCommandBuffer(rec->buffers[rec->current]);
+}
+
 int gpu_transfer_begin(struct gpu *gpu, VkCommandBuffer *out, struct error *error)
 {
-    if (gpu->recorder.recording)
-        return error_set(error, ERROR_FAILED, "a transfer was asked for while commands are recorded");
+    gpu_recording_drop(gpu);
     return commands_take(gpu, out, error);
 }
 
@@ -212,6 +220,7 @@ int gpu_begin(struct gpu *gpu, struct error *error)
     int rc = gpu_transfer_begin(gpu, &commands, error);
     if (rc) return rc;
     rec->recording = true;
+    rec->batch++;
     rec->bound = VK_NULL_HANDLE;
     rec->n_read = rec->n_written = 0;
     rec->dispatches = rec->barriers = 0;
@@ -220,24 +229,34 @@ int gpu_begin(struct gpu *gpu, struct error *error)
     return 0;
 }
 
-int gpu_submit(struct gpu *gpu, struct error *error)
+int gpu_start(struct gpu *gpu, struct error *error)
 {
     struct gpu_recorder *rec = &gpu->recorder;
     if (!rec->recording) return error_set(error, ERROR_FAILED, "submit without begin");
-    rec->recording = false;
     if (gpu->error.code) {
-        gpu_fetch_end(gpu, false);
-        gpu->vk.EndCommandBuffer(rec->buffers[rec->current]);
+        gpu_recording_drop(gpu);
         return error_set(error, gpu->error.code, "%s", gpu->error.text);
     }
+    rec->recording = false;
     gpu_profile_recorded(gpu);
-    int rc = gpu_flush(gpu, rec->buffers[rec->current], error);
-    if (!rc) rc = gpu_wait(gpu, gpu->submitted, error);
+    gpu_travel_start(gpu);
+    return gpu_flush(gpu, rec->buffers[rec->current], error);
+}
+
+int gpu_finish(struct gpu *gpu, struct error *error)
+{
+    int rc = gpu_wait(gpu, gpu->submitted, error);
     if (!rc) gpu_profile_end(gpu);
-    gpu_fetch_end(gpu, !rc);
+    gpu_travel_finish(gpu, !rc);
     if (!rc && gpu->messages)
         rc = error_set(error, ERROR_FAILED, "the Vulkan validation layers object: %.400s", gpu->message);
     return rc;
+}
+
+int gpu_submit(struct gpu *gpu, struct error *error)
+{
+    int rc = gpu_start(gpu, error);
+    return rc ? rc : gpu_finish(gpu, error);
 }
 
 /* --------------------------------------------------------------------------------------------------- recording */

@@ -34,7 +34,7 @@
 /* What a device can do, asked once; the only thing by which kernels and their sizes are chosen. */
 struct gpu_caps {
     char name[128];
-    bool is_software; /* a processor's: kernels are shaped for it */
+    bool is_software;      /* a processor's: kernels are shaped for it */
     bool is_unified;       /* device memory is host memory: mapped, no staging */
     uint32_t subgroup;     /* invocations of a subgroup, in every kernel: 8 .. 64, a power of two */
     bool subgroup_control; /* the subgroup size can be, and is, demanded */
@@ -62,7 +62,7 @@ struct gpu_range { /* memory a command touches */
  * Inside a batch only such kernels touch rows. */
 #define GPU_ROWS ((struct gpu_range){1, 1})
 
-enum { GPU_RANGES = 12, GPU_SPECS = 8, GPU_TOUCHED = 64, GPU_STAGES = 2, GPU_COMMANDS = 4 };
+enum { GPU_RANGES = 12, GPU_SPECS = 8, GPU_TOUCHED = 64, GPU_STAGES = 2, GPU_COMMANDS = 4, GPU_PUTS = 4 };
 
 struct gpu_dispatch {
     const char *label; /* for profiles and debuggers; a literal */
@@ -83,6 +83,7 @@ struct gpu_recorder {
     uint64_t ends[GPU_COMMANDS];           /* timeline value at which each is free again */
     uint32_t current;
     bool recording;
+    uint64_t batch; /* number of the batch being recorded, or of the last */
     VkPipeline bound;
     struct gpu_range read[GPU_TOUCHED], written[GPU_TOUCHED]; /* since the last barrier */
     uint32_t n_read, n_written;
@@ -102,12 +103,22 @@ struct gpu_stage { /* host memory on its way to or from the device */
 };
 
 struct gpu_fetch { /* what a batch brings back: bytes 0 = nothing */
-    struct gpu_host host;
     void *to;
     size_t bytes;
 };
+struct gpu_put { /* what a batch takes along */
+    const void *from;
+    size_t bytes, at; /* in the host memory it goes through */
+};
 
-enum gpu_scratch_use { GPU_SCRATCH_PACK, GPU_SCRATCH_MOE, GPU_SCRATCH_KDA, GPU_SCRATCH_MLA, GPU_SCRATCH_COUNT };
+/* Rows of activations as halves; the rest is used inside one operation, so that all kinds of them share it. */
+enum gpu_scratch_use {
+    GPU_SCRATCH_PACK,
+    GPU_SCRATCH_MOE,
+    GPU_SCRATCH_KDA = GPU_SCRATCH_MOE,
+    GPU_SCRATCH_MLA = GPU_SCRATCH_MOE,
+    GPU_SCRATCH_COUNT
+};
 
 struct gpu {
     struct backend base;
@@ -116,8 +127,8 @@ struct gpu {
     VkInstance instance;
     VkDebugUtilsMessengerEXT messenger;
     uint32_t layer_version; /* of the validation layer; 0 = not validating */
-    uint32_t messages; /* of the validation layers */
-    char message[256]; /* the first of them */
+    uint32_t messages;      /* of the validation layers */
+    char message[256];      /* the first of them */
     VkPhysicalDevice physical;
     VkDevice device;
     uint32_t queue_family;
@@ -131,7 +142,10 @@ struct gpu {
     uint32_t n_blocks, cap_blocks;
     struct gpu_stage stages[GPU_STAGES];
     uint32_t next_stage;
-    struct gpu_fetch fetch;
+    struct gpu_host results, inbox;
+    struct gpu_fetch fetch, fetching; /* of the batch being recorded, and of the one that runs */
+    struct gpu_put puts[GPU_PUTS];
+    uint32_t n_puts;
     struct pool *pool; /* host threads that fill staging memory */
 
     struct gpu_recorder recorder;
@@ -145,7 +159,7 @@ struct gpu {
 
     struct gpu_range scratch[GPU_SCRATCH_COUNT];
     uint64_t pack_at; /* ops_matmul.c: where the ring of packed rows goes on */
-    uint32_t batch; /* most tokens of an operation, from prepare */
+    uint32_t batch;   /* most tokens of an operation, from prepare */
     struct error error;
 };
 
@@ -180,7 +194,8 @@ int gpu_alloc(struct gpu *, size_t bytes, const char *label, uint64_t *addr, str
 void gpu_release(struct gpu *, uint64_t addr);
 /* The buffer over an address, and the offset in it. */
 bool gpu_find(const struct gpu *, uint64_t addr, VkBuffer *buffer, VkDeviceSize *offset);
-/* Makes gpu->scratch[use] at least `bytes` long; called from the prepare functions only. */
+/* Makes gpu->scratch[use] at least `bytes` long; called from the prepare functions only. Without a device it only notes
+ * the size: a plan. */
 int gpu_scratch_reserve(struct gpu *, enum gpu_scratch_use, size_t bytes, struct error *);
 /* Where the host sees [addr, addr + bytes), NULL where it does not. An error when that is not allocated. */
 int gpu_reach(const struct gpu *, uint64_t addr, size_t bytes, unsigned char **mapped, struct error *);
@@ -201,7 +216,9 @@ int gpu_download(struct gpu *, void *dst, uint64_t src, size_t bytes, struct err
 /* Recorded, as backend_ops has them. */
 void gpu_put(struct gpu *, uint64_t dst, const void *src, size_t bytes);
 void gpu_fetch(struct gpu *, void *dst, uint64_t src, size_t bytes);
-void gpu_fetch_end(struct gpu *, bool done); /* submit tells whether the batch ran */
+void gpu_travel_drop(struct gpu *);            /* the batch is given up */
+void gpu_travel_start(struct gpu *);           /* the batch is about to run */
+void gpu_travel_finish(struct gpu *, bool ok); /* it ran, or failed */
 void gpu_transfer_destroy(struct gpu *);
 
 /* ---------------------------------------------------------------------------------------------------- weight.c */
@@ -213,7 +230,11 @@ int gpu_weight_load(struct backend *, const struct gguf_tensor *, struct weight 
 int gpu_commands_create(struct gpu *, struct error *);
 void gpu_commands_destroy(struct gpu *);
 int gpu_begin(struct gpu *, struct error *);
-int gpu_submit(struct gpu *, struct error *);
+/* Gives up what was recorded and not submitted. */
+void gpu_recording_drop(struct gpu *);
+int gpu_start(struct gpu *, struct error *);
+int gpu_finish(struct gpu *, struct error *);
+int gpu_submit(struct gpu *, struct error *);               /* both */
 int gpu_wait(struct gpu *, uint64_t value, struct error *); /* until the timeline has reached value */
 /* Ends and submits the command buffer, without waiting. The timeline reaches gpu->submitted when it is done. */
 int gpu_flush(struct gpu *, VkCommandBuffer, struct error *);
@@ -266,8 +287,8 @@ void gpu_rms_norm(struct backend *, uint64_t x, uint64_t gain, uint64_t y, uint3
 void gpu_swiglu(struct backend *, uint64_t gate, uint64_t up, uint64_t y, uint32_t n, uint32_t width);
 void gpu_matmul(struct backend *, uint64_t x, const struct matmul_job *, uint32_t count, uint32_t n);
 
-/* ops_decode.c: one token in few dispatches. gpu_matvec_one is norm_matmul, without the norm where gain is 0; false: not
- * for this device or size. */
+/* ops_decode.c: one token in few dispatches. gpu_matvec_one is norm_matmul, without the norm where gain is 0; false:
+ * not for this device or size. */
 bool gpu_matvec_one(struct gpu *, const struct norm_matmul *);
 void gpu_norm_matmul(struct backend *, const struct norm_matmul *);
 bool gpu_kda_block(struct backend *, const struct kda_block *);
@@ -279,6 +300,10 @@ void gpu_swiglu_rows(struct gpu *, const struct params_swiglu *, uint32_t n);
 /* Output rows of a subgroup of matvec.comp and its kin, for so many tokens. */
 uint32_t gpu_matvec_rows(const struct gpu *, uint32_t columns);
 
+static inline bool gpu_has_matrices(const struct gpu *gpu)
+{
+    return gpu->caps.coopmat || gpu->caps.plain_matrices;
+}
 int gpu_matmul_prepare(struct gpu *, const struct shape *, uint32_t n, struct error *);
 /* Whether products of many tokens with w are of halves, and their x has to be packed. */
 bool gpu_takes_halves(const struct gpu *, const struct weight *w);

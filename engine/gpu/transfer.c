@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { STAGE_BYTES = 32 << 20, SLICE_BYTES = 1 << 20, PUT_MOST = 65536 };
+enum { STAGE_BYTES = 32 << 20, SLICE_BYTES = 1 << 20, INBOX_BYTES = 1 << 20 };
 
 /* ---------------------------------------------------------------------------------------------------- staging */
 
@@ -140,54 +140,71 @@ int gpu_download(struct gpu *gpu, void *dst, uint64_t src, size_t bytes, struct 
 
 /* ------------------------------------------------------------------------------------------------ in a batch */
 
+/* Host memory of at least that many bytes. Not while a batch is using it. */
+static bool host_grow(struct gpu *gpu, struct gpu_host *host, size_t bytes, const char *label)
+{
+    struct error error;
+    if (host->size >= bytes) return true;
+    gpu_host_destroy(gpu, host);
+    int rc = gpu_host_create(gpu, host, bytes, label, &error);
+    if (rc) gpu_fail(gpu, rc, "%s", error.text);
+    return !rc;
+}
+
 void gpu_put(struct gpu *gpu, uint64_t dst, const void *src, size_t bytes)
 {
     VkBuffer buffer;
-    VkDeviceSize offset;
+    VkBufferCopy region = {.size = bytes};
+    const size_t at = gpu->n_puts ? gpu->puts[gpu->n_puts - 1].at + gpu->puts[gpu->n_puts - 1].bytes : 0;
     VkCommandBuffer commands = gpu_record(gpu, (struct gpu_range){0}, (struct gpu_range){dst, bytes});
-    if (!commands) return;
-    if (bytes % 4 || !gpu_find(gpu, dst, &buffer, &offset)) {
+    if (!commands || !host_grow(gpu, &gpu->inbox, INBOX_BYTES, "inbox")) return;
+    if (bytes % 4 || at + bytes > INBOX_BYTES || gpu->n_puts == GPU_PUTS ||
+        !gpu_find(gpu, dst, &buffer, &region.dstOffset)) {
         gpu_fail(gpu, ERROR_FAILED, "a batch cannot take %zu bytes along", bytes);
         return;
     }
-    for (size_t done = 0; done < bytes; done += PUT_MOST) {
-        const size_t part = bytes - done < PUT_MOST ? bytes - done : PUT_MOST;
-        gpu->vk.CmdUpdateBuffer(commands, buffer, offset + done, part, (const unsigned char *)src + done);
-    }
+    region.srcOffset = at;
+    gpu->vk.CmdCopyBuffer(commands, gpu->inbox.buffer, buffer, 1, &region);
+    gpu->puts[gpu->n_puts++] = (struct gpu_put){src, bytes, at};
 }
 
 void gpu_fetch(struct gpu *gpu, void *dst, uint64_t src, size_t bytes)
 {
-    struct error error;
     VkBuffer buffer;
     VkBufferCopy region = {.size = bytes};
     VkCommandBuffer commands = gpu_record(gpu, (struct gpu_range){src, bytes}, (struct gpu_range){0});
-    if (!commands) return;
-    if (gpu->fetch.host.size < bytes) {
-        gpu_host_destroy(gpu, &gpu->fetch.host);
-        int rc = gpu_host_create(gpu, &gpu->fetch.host, bytes, "results", &error);
-        if (rc) {
-            gpu_fail(gpu, rc, "%s", error.text);
-            return;
-        }
-    }
+    if (!commands || !host_grow(gpu, &gpu->results, bytes, "results")) return;
     if (gpu->fetch.bytes || !gpu_find(gpu, src, &buffer, &region.srcOffset)) {
         gpu_fail(gpu, ERROR_FAILED, "a batch cannot bring %zu bytes back", bytes);
         return;
     }
-    gpu->vk.CmdCopyBuffer(commands, buffer, gpu->fetch.host.buffer, 1, &region);
-    gpu->fetch.to = dst;
-    gpu->fetch.bytes = bytes;
+    gpu->vk.CmdCopyBuffer(commands, buffer, gpu->results.buffer, 1, &region);
+    gpu->fetch = (struct gpu_fetch){dst, bytes};
 }
 
-void gpu_fetch_end(struct gpu *gpu, bool done)
+void gpu_travel_drop(struct gpu *gpu)
 {
-    if (done && gpu->fetch.bytes) memcpy(gpu->fetch.to, gpu->fetch.host.bytes, gpu->fetch.bytes);
-    gpu->fetch.bytes = 0;
+    gpu->fetch = (struct gpu_fetch){0};
+    gpu->n_puts = 0;
+}
+
+void gpu_travel_start(struct gpu *gpu)
+{
+    for (uint32_t i = 0; i < gpu->n_puts; i++)
+        memcpy(gpu->inbox.bytes + gpu->puts[i].at, gpu->puts[i].from, gpu->puts[i].bytes);
+    gpu->fetching = gpu->fetch;
+    gpu_travel_drop(gpu);
+}
+
+void gpu_travel_finish(struct gpu *gpu, bool ok)
+{
+    if (ok && gpu->fetching.bytes) memcpy(gpu->fetching.to, gpu->results.bytes, gpu->fetching.bytes);
+    gpu->fetching = (struct gpu_fetch){0};
 }
 
 void gpu_transfer_destroy(struct gpu *gpu)
 {
     for (uint32_t i = 0; i < GPU_STAGES; i++) gpu_host_destroy(gpu, &gpu->stages[i].host);
-    gpu_host_destroy(gpu, &gpu->fetch.host);
+    gpu_host_destroy(gpu, &gpu->results);
+    gpu_host_destroy(gpu, &gpu->inbox);
 }
