@@ -81,6 +81,7 @@ void reader_describe_documents(const struct reader *r, struct json *j)
 
 static void note_sentence(struct reader *r, const struct event *e)
 {
+    if (e->error.code && r->unsaved.code == e->error.code && !strcmp(r->unsaved.text, e->error.text)) return;
     console_say("%.*s", (int)e->text_len, e->text ? e->text : "");
     json_string(&r->notes, NULL, e->text ? e->text : "", e->text_len);
     r->n_notes++;

@@ -58,6 +58,7 @@ struct worker {
 
     atomic_uint_fast64_t cancelled_to; /* jobs up to this serial are to stop */
     atomic_bool is_stopping, save_failed;
+    struct error unkept; /* why the last save failed, told already; code 0: it did not. Under lock */
     atomic_size_t length;
     _Atomic(struct engine *) engine;
 

@@ -185,6 +185,18 @@ static void count_save(struct worker *w)
     pthread_mutex_unlock(&w->lock);
 }
 
+/* One sentence, however many saves fail for the same reason. true: it was told now. */
+static bool tell_unkept(struct worker *w, const struct error *why)
+{
+    pthread_mutex_lock(&w->lock);
+    bool is_new = !w->unkept.code || strcmp(w->unkept.text, why->text);
+    w->unkept = *why;
+    pthread_mutex_unlock(&w->lock);
+    atomic_store(&w->save_failed, true);
+    if (is_new) worker_note(w, why->code, "What was read could not be kept: %.400s", why->text);
+    return is_new;
+}
+
 void worker_save(struct worker *w, const struct worker_save *what)
 {
     if (!w->params.store || !timeline_length(w->timeline)) return;
@@ -208,8 +220,7 @@ void worker_save(struct worker *w, const struct worker_save *what)
     else
         rc = store_queue_save(w->params.store, &save, &error);
     if (rc) {
-        atomic_store(&w->save_failed, true);
-        worker_note(w, error.code, "What was read could not be kept: %.400s", error.text);
+        tell_unkept(w, &error);
         return;
     }
     if (w->saved_segments < full) w->saved_segments = full;
@@ -271,16 +282,25 @@ static void keep_within_limit(struct worker *w)
 }
 
 /* Waits for the queue; what it learns it tells. true: all is on disk. */
-static bool flush_saves(struct worker *w)
+static bool flush_saves(struct worker *w, bool *has_told)
 {
     struct error error;
+    *has_told = false;
     if (store_queue_flush(w->params.store, &error)) {
-        atomic_store(&w->save_failed, true);
-        worker_note(w, error.code, "What was read could not be kept: %.400s", error.text);
+        *has_told = tell_unkept(w, &error);
         return false;
     }
     keep_within_limit(w);
     return !atomic_load(&w->save_failed);
+}
+
+/* The end of all that was to be saved: who waits for it learns that it is on disk, or why it is not. */
+static void tell_end(struct worker *w, bool is_kept, const struct error *why)
+{
+    if (is_kept)
+        worker_emit_kind(w, EVENT_SAVED);
+    else
+        worker_note(w, why->code, "What was read could not be kept: %.400s", why->text);
 }
 
 void *worker_saver_main(void *ctx)
@@ -292,13 +312,15 @@ void *worker_saver_main(void *ctx)
         if (w->saves_done == w->saves_queued) break;
         uint64_t target = w->saves_queued;
         pthread_mutex_unlock(&w->lock);
-        bool is_kept = flush_saves(w);
+        bool has_told, is_kept = flush_saves(w, &has_told);
         pthread_mutex_lock(&w->lock);
         w->saves_done = target;
         pthread_cond_broadcast(&w->changed);
-        bool tells = is_kept && target == w->saves_queued && !w->holds_saved_event;
+        bool is_end = target == w->saves_queued && !w->holds_saved_event;
+        struct error why = w->unkept;
+        if (is_kept) w->unkept = (struct error){0};
         pthread_mutex_unlock(&w->lock);
-        if (tells) worker_emit_kind(w, EVENT_SAVED);
+        if (is_end && !has_told) tell_end(w, is_kept, &why);
         pthread_mutex_lock(&w->lock);
     }
     pthread_mutex_unlock(&w->lock);
