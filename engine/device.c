@@ -90,7 +90,7 @@ uint32_t device_messages(const struct backend *backend)
 
 uint64_t device_scratch(const struct device_choice *choice, const struct shape *s, uint32_t batch, uint32_t threads)
 {
-    if (!choice->is_cpu) return cpu_scratch_bytes(s, batch, 1) + STAGING;
+    if (!choice->is_cpu) return gpu_scratch_bytes(&choice->info, s, batch);
     return cpu_scratch_bytes(s, batch, pool_default_threads(threads));
 }
 

@@ -12,7 +12,7 @@
 #include "engine/cpu/observe.h"
 #include "engine/device.h"
 
-enum { DEFAULT_BATCH = 512, MOST_BATCH = 65536 };
+enum { DEFAULT_BATCH = 512, LARGE_BATCH = 1024, MOST_BATCH = 65536 };
 
 /* Raised when the meaning of saved bytes changes: old states then have another key. */
 static const uint32_t state_layout = 1;
@@ -132,7 +132,13 @@ static int opening_begin(struct opening *o, const struct engine_params *params, 
         return rc;
     if (params->observe && !o->device.is_cpu)
         return error_set(error, ERROR_USAGE, "The inputs of matrices can be observed on the cpu only.");
+    /* An expert's matrices are read once for all tokens of a batch: a GPU is the faster the more there are. */
+    if (!params->batch && !o->device.is_cpu && !o->device.info.is_software) o->batch = LARGE_BATCH;
     plan_sizes(o);
+    if (!params->batch && !o->plan.fits) {
+        o->batch = DEFAULT_BATCH;
+        plan_sizes(o);
+    }
     return 0;
 }
 

@@ -26,6 +26,7 @@ struct engine_device {
     char id[16];         /* what --device takes: "cpu", "vulkan:0" */
     bool is_software;    /* a Vulkan device without hardware behind it */
     bool is_usable;      /* false: `note` says what is missing */
+    bool has_matrices;   /* multiplies f16 matrices in hardware */
     uint64_t memory;     /* bytes of device-local memory (the CPU: of physical memory) */
     uint64_t memory_free; /* bytes free now, or = memory when the device does not tell */
     char note[256];      /* capabilities in one line: subgroup size, f16, cooperative matrices, ... or why not usable */
@@ -47,7 +48,7 @@ struct engine_params {
     const char *model;             /* path of a GGUF file */
     const char *device;            /* "auto" (a real GPU, else cpu), "cpu", "vulkan", "vulkan:N"; NULL = auto */
     uint32_t context;              /* most tokens a timeline may hold; 0 = the model's own, or what fits where that is less */
-    uint32_t batch;                /* tokens evaluated at once in prefill; 0 = 512 */
+    uint32_t batch;                /* tokens evaluated at once in prefill; 0 = 1024 on a real GPU with room, else 512 */
     uint32_t threads;              /* CPU threads; 0 = all cores */
     enum engine_dtype state_dtype; /* KDA state as saved and kept: F32 or F16 */
     enum engine_dtype rows_dtype;  /* MLA rows: F32, F16 or Q8_0 */

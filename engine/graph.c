@@ -366,12 +366,13 @@ static void record(struct graph *g, const struct graph_step *step)
     output(g, n);
 }
 
-/* Tells the device the positions of a batch, where they matter. */
+/* Tells the device the positions of a batch, where they matter; that of a single token travels with it. */
 static int upload_turns(struct graph *g, const struct graph_step *step, struct error *error)
 {
     const uint64_t count = (uint64_t)step->n * g->model->shape.rope;
     if (!g->turns_host) return 0;
     rotation_fill(&g->model->rotation, step->first, step->n, g->turns_host);
+    if (step->n == 1) return 0;
     return g->backend->ops->upload(g->backend, g->turns, g->turns_host, (size_t)BYTES(count), error);
 }
 
@@ -382,6 +383,8 @@ static int record_step(struct graph *g, const struct graph_step *step, struct er
     if (!rc) rc = b->ops->begin(b, error);
     if (rc) return rc;
     b->ops->put(b, g->ids, step->ids, step->n * sizeof *step->ids);
+    if (g->turns_host && step->n == 1)
+        b->ops->put(b, g->turns, g->turns_host, (size_t)BYTES(g->model->shape.rope));
     record(g, step);
     b->ops->fetch(b, step->logits, g->logits, BYTES(g->model->shape.n_vocab));
     return 0;
@@ -410,7 +413,7 @@ static void ahead_record(struct graph *g, const struct graph_step *step)
 
 static bool ahead_pays(const struct graph *g, const struct graph_step *step)
 {
-    return step->n == 1 && step->first > 0 && !g->turns_host;
+    return step->n == 1 && step->first > 0;
 }
 
 int graph_eval(struct graph *g, const struct graph_step *step, struct error *error)

@@ -269,12 +269,12 @@ bool gpu_find(const struct gpu *gpu, uint64_t addr, VkBuffer *buffer, VkDeviceSi
 
 int gpu_scratch_reserve(struct gpu *gpu, enum gpu_scratch_use use, size_t bytes, struct error *error)
 {
-    static const char *const labels[GPU_SCRATCH_COUNT] = {"scratch moe", "scratch kda", "scratch mla"};
+    static const char *const labels[GPU_SCRATCH_COUNT] = {"packed rows", "scratch"};
     struct gpu_range *scratch = &gpu->scratch[use];
     if (scratch->bytes >= bytes) return 0;
-    gpu_release(gpu, scratch->addr);
+    if (scratch->addr) gpu_release(gpu, scratch->addr);
     *scratch = (struct gpu_range){0};
-    int rc = gpu_alloc(gpu, bytes, labels[use], &scratch->addr, error);
+    int rc = gpu->device ? gpu_alloc(gpu, bytes, labels[use], &scratch->addr, error) : 0;
     if (!rc) scratch->bytes = bytes;
     return rc;
 }

@@ -22,7 +22,7 @@ struct tiling {
 /* A router's scores decide between experts by small differences: files keep it in f32, and so do we. */
 bool gpu_takes_halves(const struct gpu *gpu, const struct weight *w)
 {
-    return (gpu->caps.coopmat || gpu->caps.plain_matrices) && w->format->type != QUANT_F32;
+    return gpu_has_matrices(gpu) && w->format->type != QUANT_F32;
 }
 
 /* Of a tile on matrices: how many of a subgroup's matrices lie along the tokens. Near a square, fewest loads. */
@@ -74,7 +74,7 @@ static struct tiling tiling_choose(const struct gpu *gpu, const struct weight *w
 uint32_t gpu_grouped_tokens(const struct gpu *gpu, uint32_t slots, uint32_t n_expert)
 {
     if (gpu->caps.is_software) return 8;
-    return (gpu->caps.coopmat || gpu->caps.plain_matrices) && slots / n_expert >= 24 ? 64 : 32;
+    return gpu_has_matrices(gpu) && slots / n_expert >= 24 ? 64 : 32;
 }
 
 uint32_t gpu_row_tiles(const struct gpu *gpu, const struct weight *w, uint32_t tokens)
@@ -112,7 +112,7 @@ int gpu_matmul_prepare(struct gpu *gpu, const struct shape *s, uint32_t n, struc
     const uint32_t widths[] = {
         s->n_embd, s->n_head * s->kda_dim, s->n_head * s->vdim, s->n_ff, s->n_ff_shared, s->q_lora, s->kda_dim};
     uint32_t most = 0;
-    if (!gpu->caps.coopmat && !gpu->caps.plain_matrices) return 0;
+    if (!gpu_has_matrices(gpu)) return 0;
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
         if (widths[i] > most) most = widths[i];
     return gpu_scratch_reserve(gpu, GPU_SCRATCH_PACK, (size_t)gpu_packed_bytes(n, most), error);

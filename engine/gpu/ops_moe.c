@@ -26,9 +26,9 @@ static uint32_t tiles_most(const struct gpu *gpu, uint32_t slots, uint32_t n_exp
     return slots / gpu_grouped_tokens(gpu, slots, n_expert) + (slots < n_expert ? slots : n_expert);
 }
 
-/* width: of the hidden layer; out: of the result. */
+/* width: of the hidden layer; out: of the result, which is laid over the hidden layer where that is packed before. */
 static struct scratch scratch_layout(const struct gpu *gpu, uint32_t slots, uint32_t n_expert, uint64_t width,
-                                     uint64_t out)
+                                     uint64_t out, bool packed)
 {
     struct scratch s;
     uint64_t at = gpu->scratch[GPU_SCRATCH_MOE].addr;
@@ -36,9 +36,12 @@ static struct scratch scratch_layout(const struct gpu *gpu, uint32_t slots, uint
     s.place = take(&at, 4ull * slots);
     s.tiles = take(&at, 16ull * tiles_most(gpu, slots, n_expert));
     s.groups = take(&at, 24);
-    s.h = take(&at, slots * 2 * width * sizeof(float));
-    s.z = take(&at, slots * out * sizeof(float));
-    s.end = at;
+    s.h = s.z = at;
+    take(&at, slots * 2 * width * sizeof(float));
+    if (!packed) s.z = at;
+    s.end = s.z;
+    take(&s.end, slots * out * sizeof(float));
+    if (s.end < at) s.end = at;
     return s;
 }
 
@@ -46,17 +49,17 @@ int gpu_moe_prepare(struct gpu *gpu, const struct shape *shape, uint32_t n, stru
 {
     if (!shape->n_expert) return 0;
     const uint32_t slots = n * shape->n_used;
-    const struct scratch s = scratch_layout(gpu, slots, shape->n_expert, shape->n_ff_exp, shape->n_embd);
+    const struct scratch s =
+        scratch_layout(gpu, slots, shape->n_expert, shape->n_ff_exp, shape->n_embd, gpu_has_matrices(gpu));
     const uint64_t x = gpu_packed_bytes(n, shape->n_embd), h = gpu_packed_bytes(slots, shape->n_ff_exp);
     int rc = 0;
-    if (gpu_multiplies_halves(&gpu->base))
-        rc = gpu_scratch_reserve(gpu, GPU_SCRATCH_PACK, (size_t)(x > h ? x : h), error);
+    if (gpu_has_matrices(gpu)) rc = gpu_scratch_reserve(gpu, GPU_SCRATCH_PACK, (size_t)(x > h ? x : h), error);
     return rc ? rc : gpu_scratch_reserve(gpu, GPU_SCRATCH_MOE, s.end - gpu->scratch[GPU_SCRATCH_MOE].addr, error);
 }
 
 uint64_t gpu_moe_hidden(const struct gpu *gpu, uint32_t slots, const struct weight *down)
 {
-    return scratch_layout(gpu, slots, down->n_mat, down->n_in, down->n_out).h;
+    return scratch_layout(gpu, slots, down->n_mat, down->n_in, down->n_out, false).h;
 }
 
 void gpu_moe_route(struct backend *b, const struct moe_route *p)
@@ -280,15 +283,34 @@ static void many(struct gpu *gpu, const struct moe_experts *p, const struct scra
     many_combine(gpu, p, s);
 }
 
+/* Tokens [first, first + n) of the operation. */
+static struct moe_experts experts_part(const struct moe_experts *p, uint32_t first, uint32_t n)
+{
+    struct moe_experts part = *p;
+    part.n = n;
+    part.x += (uint64_t)first * p->gate->n_in * sizeof(float);
+    part.y += (uint64_t)first * p->down->n_out * sizeof(float);
+    part.chosen += (uint64_t)first * p->n_used * sizeof(uint32_t);
+    part.weight += (uint64_t)first * p->n_used * sizeof(float);
+    return part;
+}
+
 void gpu_moe_experts(struct backend *b, const struct moe_experts *p)
 {
     struct gpu *gpu = gpu_of(b);
-    const struct scratch s = scratch_layout(gpu, p->n * p->n_used, p->down->n_mat, p->down->n_in, p->down->n_out);
-    if (s.end - gpu->scratch[GPU_SCRATCH_MOE].addr > gpu->scratch[GPU_SCRATCH_MOE].bytes) {
+    const struct gpu_range room = gpu->scratch[GPU_SCRATCH_MOE];
+    const bool few = p->n <= FEW_TOKENS && (!p->up || p->up->format == p->gate->format);
+    const struct scratch s = scratch_layout(gpu, p->n * p->n_used, p->down->n_mat, p->down->n_in, p->down->n_out,
+                                            !few && gpu_takes_halves(gpu, p->down));
+    if (p->n > gpu->batch) {
         gpu_fail(gpu, ERROR_FAILED, "experts: a batch of %u tokens is larger than was prepared for", p->n);
-        return;
-    }
-    if (p->n <= FEW_TOKENS && (!p->up || p->up->format == p->gate->format)) {
+    } else if (s.end - room.addr > room.bytes) {
+        /* Prepared for experts that are packed, and these are not. */
+        const uint32_t half = p->n / 2;
+        const struct moe_experts front = experts_part(p, 0, half), back = experts_part(p, half, p->n - half);
+        gpu_moe_experts(b, &front);
+        gpu_moe_experts(b, &back);
+    } else if (few) {
         few_up(gpu, p, &s);
         few_down(gpu, p, &s);
     } else {
