@@ -411,7 +411,7 @@ static void ahead_record(struct graph *g, const struct graph_step *step)
     a->batch = record_step(g, &a->step, &error) ? 0 : g->backend->ops->recorded(g->backend);
 }
 
-static bool ahead_pays(const struct graph *g, const struct graph_step *step)
+static bool ahead_pays(const struct graph_step *step)
 {
     return step->n == 1 && step->first > 0;
 }
@@ -428,7 +428,7 @@ int graph_eval(struct graph *g, const struct graph_step *step, struct error *err
     g->ahead.batch = 0;
     if (!rc) rc = ops->start(g->backend, error);
     if (rc) return rc;
-    if (ahead_pays(g, step)) ahead_record(g, step);
+    if (ahead_pays(step)) ahead_record(g, step);
     return ops->finish(g->backend, error);
 }
 
