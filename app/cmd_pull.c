@@ -46,7 +46,7 @@ static const struct command_usage pull_usage = {
         "Downloads a model once; nothing else of lectern ever uses the network. Run it again to go on after a stop.\n"
         "One file of several (-00001-of-0000N.gguf) means them all. `lectern -m NAME` uses what was pulled.\n"
         "Without an argument: the choices, what each needs here (at --ctx, default 131,072), and a suggestion.\n"
-        "In the environment: HF_TOKEN, HF_ENDPOINT, https_proxy and its like; ~/.netrc.",
+        "In the environment: HF_TOKEN, HF_ENDPOINT, https_proxy and its like, SSL_CERT_FILE; ~/.netrc.",
     .options = pull_table,
 };
 

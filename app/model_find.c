@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "app/catalogue.h"
 #include "app/models.h"
@@ -60,9 +60,10 @@ static int find_in(const char *folder, const char *typed, char **path, struct er
 int model_find(const char *typed, const char *data_dir, char **path, struct error *error)
 {
     char *folder = NULL;
+    struct stat status;
     *path = NULL;
     if (!typed) return paths_model(path, error);
-    if (strchr(typed, '/') || !access(typed, F_OK)) {
+    if (strchr(typed, '/') || (!stat(typed, &status) && !S_ISDIR(status.st_mode))) {
         *path = strdup(typed);
         return *path ? 0 : error_set(error, ERROR_FAILED, "Out of memory.");
     }

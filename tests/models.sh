@@ -89,7 +89,8 @@ for name in m m.gguf m-00001-of-00003.gguf m-00003-of-00003.gguf M-0000; do
 done
 run 0 models import "$dir/whole.gguf"
 [ "$(ask whole)" = "$answer" ] && [ "$(ask WHOL)" = "$answer" ] || fail '-m by a piece of the name'
-(cd "$dir" && cp whole.gguf here && [ "$(ask here)" = "$answer" ]) || fail 'a file of that name is here'
+(cd "$dir" && cp whole.gguf here && mkdir whole && [ "$(ask here)$(ask whole)" = "$answer$answer" ]) ||
+    fail 'a file of that name is here'
 run 0 devices --used --device cpu -m whole; prints '(cpu)'
 run 0 devices -m whole; prints 'cpu: weights'
 run 0 bench -m whole --depth 0 --prefill 8 --decode 2 --device cpu

@@ -134,6 +134,15 @@ get 1 drip/d/x.gguf --connections 2; says 'silent or too slow'; part x.gguf
 set_value d well
 get 0 drip/d/x.gguf; whole x.gguf
 
+: >"$dir/log"
+"$LECTERN" pull "$at/drip/e/x.gguf" --chunk 64K --retries 9 --stall 1 >"$dir/out" 2>"$dir/err" &
+pid=$!
+sleep 2.5 # stalled, and begun again, once or twice
+set_value e well
+wait $pid || fail 'a stall that passes'
+grep -q '/drip/e/.* bytes=[1-9]-65535 ' "$dir/log" || fail 'a stalled range was not gone on with'
+whole x.gguf
+
 # ---- redirects
 get 1 loop/x.gguf; says 'more than 5 times'; none x.gguf
 get 1 hops/6/x.gguf; says 'more than 5 times'; none x.gguf
