@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The walk, and the matcher of the kimi-k2 pattern (pretokenize.h). Every match_* function takes a place in the text and
- * returns where its alternative ends when it matches there, else the place itself; backtracking is spelled out, and no
- * alternative reads more than a constant number of times what the match and the run after it hold.
+ * The walk, and the matcher of the kimi-k2 pattern (pretokenize.h). Every match_* function takes a place in the text
+ * and returns where its alternative ends when it matches there, else the place itself; backtracking is spelled out, and
+ * no alternative reads more than a constant number of times what the match and the run after it hold.
  */
 #include "engine/pretokenize_internal.h"
 

@@ -38,7 +38,7 @@ struct tokenizer {
     struct bpe bpe;
 
     uint32_t marks[N_MARKS]; /* BPE_NONE: the file has none */
-    bool lacks_bytes; /* some bytes that UTF-8 never has stand for no token */
+    bool lacks_bytes;        /* some bytes that UTF-8 never has stand for no token */
     bool add_bos;
     enum pretokenizer_kind pre;
     enum chat_form chat;
