@@ -302,8 +302,9 @@ void gpu_caps_query(const struct gpu *gpu, VkPhysicalDevice physical, struct gpu
     caps->tick_ns = limits->timestampComputeAndGraphics ? (double)limits->timestampPeriod : 0;
     caps->f16 = f.v12.shaderFloat16;
     caps->budget = ext.budget;
-    caps->coopmat = ext.coopmat && f.coopmat.cooperativeMatrix && f.v12.vulkanMemoryModel && caps->f16 &&
-                    coopmat_usable(gpu, physical);
+    /* A build without the newer glslc has no kernels for them; theirs are of 256 invocations. */
+    caps->coopmat = shader_codes[SHADER_MATMUL_COOP_F32].words && ext.coopmat && f.coopmat.cooperativeMatrix &&
+                    f.v12.vulkanMemoryModel && caps->f16 && caps->group_max >= 256 && coopmat_usable(gpu, physical);
     memory_query(vk, physical, caps);
 }
 
