@@ -95,12 +95,38 @@ static int find_prefix(struct worker *w, size_t limit, size_t *position, struct 
     return store_find_prefix(w->params.store, engine_info(w->engine)->state_key, w->prompt.ids, limit, position, error);
 }
 
-static void take_timeline(struct worker *w, struct timeline *loaded)
+static int load_back(void *ctx, const void *bytes, size_t size, struct error *error)
 {
-    timeline_destroy(&w->timeline);
-    w->timeline = loaded;
-    w->saved_segments = timeline_length(loaded) / STORE_SEGMENT;
-    atomic_store(&w->length, timeline_length(loaded));
+    return timeline_go_back(ctx, bytes, size, error);
+}
+
+static size_t common_length(const struct worker *w)
+{
+    const uint32_t *ids = timeline_tokens(w->timeline);
+    size_t same = 0;
+    while (same < timeline_length(w->timeline) && same < w->prompt.count && ids[same] == w->prompt.ids[same]) same++;
+    return same;
+}
+
+/* Stands at a stored position: by its snapshot alone where the timeline has the rows, else in a timeline anew. */
+static int restore_at(struct worker *w, size_t position, struct error *error)
+{
+    struct timeline *loaded = NULL;
+    int rc;
+    if (position <= common_length(w)) {
+        struct store_load callbacks = {.snapshot = load_back, .ctx = w->timeline};
+        rc = store_load(w->params.store, engine_info(w->engine)->state_key, w->prompt.ids, position, &callbacks, error);
+    } else {
+        rc = load_timeline_or_make_room(w, position, &loaded, error);
+    }
+    if (rc) return rc;
+    if (loaded) {
+        timeline_destroy(&w->timeline);
+        w->timeline = loaded;
+    }
+    w->saved_segments = position / STORE_SEGMENT;
+    atomic_store(&w->length, position);
+    return 0;
 }
 
 int worker_restore(struct worker *w, struct error *error)
@@ -111,12 +137,8 @@ int worker_restore(struct worker *w, struct error *error)
     worker_wait_saved(w);
     int rc = find_prefix(w, count, &position, error);
     while (!rc && position > have) {
-        struct timeline *loaded = NULL;
-        rc = load_timeline_or_make_room(w, position, &loaded, &reason);
-        if (!rc) {
-            take_timeline(w, loaded);
-            break;
-        }
+        rc = restore_at(w, position, &reason);
+        if (!rc) break;
         if (rc == ERROR_CANCELLED || !w->timeline) return error_set(error, reason.code, "%s", reason.text);
         if (!refused) refused = position, first = reason;
         rc = find_prefix(w, position - 1, &position, error);

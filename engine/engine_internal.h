@@ -55,6 +55,8 @@ static inline size_t engine_block_bytes(const struct engine *e)
     return (size_t)e->info.n_mla * STATE_SEGMENT * e->row_bytes;
 }
 
+/* Forgets the tokens after `length`, and the marks; the state is the caller's to set. */
+void timeline_cut(struct timeline *, size_t length);
 /* Sees to it that tokens [0, length) have rows. */
 int timeline_reserve(struct timeline *, size_t length, struct error *error);
 

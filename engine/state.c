@@ -203,29 +203,51 @@ int restore_rows(struct restore *r, const void *bytes, size_t size, struct error
     return rc;
 }
 
-int restore_snapshot(struct restore *r, const void *bytes, size_t size, struct error *error)
+/* The payload of a snapshot becomes the timeline's state. */
+static int upload_snapshot(struct timeline *t, const unsigned char *payload, struct error *error)
 {
-    struct timeline *t = r->timeline;
     const struct engine *e = t->engine;
     struct backend *b = e->backend;
+    bool half = e->info.state_dtype == ENGINE_F16;
+    size_t kda = half ? e->kda_bytes / 2 : e->kda_bytes;
+    int rc = 0;
+    if (half)
+        rc = restore_half(t, payload, error);
+    else if (kda)
+        rc = b->ops->upload(b, t->state.kda, payload, kda, error);
+    if (!rc && e->history_bytes) rc = b->ops->upload(b, t->state.history, payload + kda, e->history_bytes, error);
+    if (!rc) memcpy(t->logits, payload + kda + e->history_bytes, e->info.n_vocab * sizeof *t->logits);
+    return rc;
+}
+
+int restore_snapshot(struct restore *r, const void *bytes, size_t size, struct error *error)
+{
     struct state_piece piece;
     int rc = check_piece(r, bytes, size, STATE_SNAPSHOT, &piece, error);
     if (rc) return rc;
     if (piece.count != r->count)
         return error_set(error, ERROR_STATE, "The snapshot is of %llu tokens, %zu were to be restored.",
                          (unsigned long long)piece.count, r->count);
-    const unsigned char *payload = (const unsigned char *)bytes + STATE_HEADER;
-    bool half = e->info.state_dtype == ENGINE_F16;
-    size_t kda = half ? e->kda_bytes / 2 : e->kda_bytes;
-    if (half)
-        rc = restore_half(t, payload, error);
-    else if (kda)
-        rc = b->ops->upload(b, t->state.kda, payload, kda, error);
-    if (!rc && e->history_bytes) rc = b->ops->upload(b, t->state.history, payload + kda, e->history_bytes, error);
+    rc = upload_snapshot(r->timeline, (const unsigned char *)bytes + STATE_HEADER, error);
+    if (!rc) r->has_snapshot = true;
+    return rc;
+}
+
+int timeline_go_back(struct timeline *t, const void *snapshot, size_t size, struct error *error)
+{
+    struct state_check check = {
+        .bytes = snapshot, .size = size, .kind = STATE_SNAPSHOT, .ids = t->ids, .count_ids = t->length};
+    struct id_hash hash = {0};
+    struct state_piece piece;
+    int rc = state_blob_check(t->engine, &check, &hash, &piece, error);
+    id_hash_free(&hash);
     if (rc) return rc;
-    memcpy(t->logits, payload + kda + e->history_bytes, e->info.n_vocab * sizeof *t->logits);
-    r->has_snapshot = true;
-    return 0;
+    rc = upload_snapshot(t, (const unsigned char *)snapshot + STATE_HEADER, error);
+    if (rc)
+        timeline_clear(t); /* the state is neither this nor that */
+    else
+        timeline_cut(t, (size_t)piece.count);
+    return rc;
 }
 
 int restore_finish(struct restore **restore, struct timeline **out, struct error *error)

@@ -271,11 +271,16 @@ static void set_length(struct timeline *t, size_t length)
     if (t->hash.count > length) id_hash_free(&t->hash);
 }
 
+void timeline_cut(struct timeline *t, size_t length)
+{
+    drop_marks_after(t, length);
+    set_length(t, length);
+}
+
 /* What the state's memory holds does not matter then: a batch at position 0 begins by zeroing it. */
 void timeline_clear(struct timeline *t)
 {
-    drop_marks_after(t, 0);
-    set_length(t, 0);
+    timeline_cut(t, 0);
 }
 
 int timeline_pretend(struct timeline *t, const uint32_t *ids, size_t count, struct error *error)

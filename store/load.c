@@ -67,7 +67,7 @@ static int plan_segments(struct loader *l, const struct prefix *p, struct error 
     return rc;
 }
 
-static int plan_snapshot(struct loader *l, const struct prefix *p, struct error *error)
+static int plan_snapshot(struct loader *l, const struct prefix *p, bool with_tail, struct error *error)
 {
     struct snapshot_row *rows;
     size_t n;
@@ -86,18 +86,18 @@ static int plan_snapshot(struct loader *l, const struct prefix *p, struct error 
         rc = error_set(error, ERROR_STATE, "The state at token %zu is not in the store any more.", p->count);
     }
     free(rows);
-    if (!rc && tail.blob) l->pieces[l->count++] = tail;
+    if (!rc && tail.blob && with_tail) l->pieces[l->count++] = tail;
     if (!rc) l->pieces[l->count++] = snapshot;
     return rc;
 }
 
-static int plan(struct loader *l, const struct prefix *p, struct error *error)
+static int plan(struct loader *l, const struct prefix *p, bool with_rows, struct error *error)
 {
     l->pieces = store_alloc((p->segments + 2) * sizeof *l->pieces);
     if (!l->pieces) return store_no_memory(error);
     int rc = db_run(l->db, "BEGIN", DB_NONE, error);
-    if (!rc) rc = plan_segments(l, p, error);
-    return rc ? rc : plan_snapshot(l, p, error);
+    if (!rc && with_rows) rc = plan_segments(l, p, error);
+    return rc ? rc : plan_snapshot(l, p, with_rows, error);
 }
 
 /* -------------------------------------------------------------------------------------------------- reading */
@@ -286,7 +286,7 @@ int store_load(struct store *store, const uint8_t model[STORE_KEY], const uint32
     if (rc) return rc;
     struct loader l = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER, .failed = SIZE_MAX};
     rc = store_connect(store->path, CONNECT_READER, &l.db, error);
-    if (!rc) rc = plan(&l, &p, error);
+    if (!rc) rc = plan(&l, &p, load->rows != NULL, error);
     if (!rc) rc = run(&l, load, error);
     prefix_free(&p);
     bool damaged = l.failed < l.count;

@@ -123,7 +123,8 @@ int store_find_prefix(struct store *, const uint8_t model[STORE_KEY], const uint
 
 /* Reads it: calls rows for each segment in order (the tail last), then snapshot; while one is being handed over the
  * next is read and checked. A callback's error ends the load and is returned. What proves damaged is dropped, so that
- * store_find_prefix then answers with the next best position. */
+ * store_find_prefix then answers with the next best position. rows NULL: the caller has them, the snapshot alone is
+ * read. */
 struct store_load {
     int (*rows)(void *ctx, const void *bytes, size_t size, struct error *);
     int (*snapshot)(void *ctx, const void *bytes, size_t size, struct error *);

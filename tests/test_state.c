@@ -120,6 +120,12 @@ static void check_round_trip(struct engine *e, size_t position, size_t piece)
     assert_memory_equal(timeline_logits(returned), timeline_logits(stayed), n_vocab * sizeof(float));
     float *a = go_on(stayed, ids, position, n_vocab), *b = go_on(returned, ids, position, n_vocab);
     assert_memory_equal(a, b, TEXT * n_vocab * sizeof *a);
+    free(b);
+    /* Back by the snapshot alone, over the rows that are there. */
+    must(timeline_go_back(stayed, saved.snapshot.data, saved.snapshot.size, &error), &error);
+    assert_int_equal(timeline_length(stayed), position);
+    b = go_on(stayed, ids, position, n_vocab);
+    assert_memory_equal(a, b, TEXT * n_vocab * sizeof *a);
     free(a);
     free(b);
     saved_free(&saved);
@@ -205,6 +211,56 @@ static void refused(struct engine *e, const struct saved *s, const uint32_t *ids
     assert_int_equal(try_restore(e, s, ids, count, &t, &error), ERROR_STATE);
     assert_null(t);
     if (!strstr(error.text, reason)) fail_msg("\"%s\" does not say \"%s\"", error.text, reason);
+}
+
+/* A snapshot of another text, of more than is there, of other types, or cut short: nothing moves. */
+static void going_back_where_one_never_was(void **state)
+{
+    (void)state;
+    enum { LENGTH = 130, AT = 100 };
+    struct error error;
+    struct engine *e = open_engine(model_path, ENGINE_F32, ENGINE_F16);
+    struct engine *other = open_engine(model_path, ENGINE_F32, ENGINE_F32);
+    uint32_t ids[TEXT], n_vocab = engine_info(e)->n_vocab;
+    struct timeline *t, *elsewhere, *foreign;
+    struct blob good, another, more, types;
+    make_text(ids, TEXT, n_vocab, 5);
+    must(timeline_create(&t, e, &error), &error);
+    must(timeline_create(&elsewhere, e, &error), &error);
+    must(timeline_create(&foreign, other, &error), &error);
+    must(timeline_append(t, ids, AT, NULL, NULL, &error), &error);
+    must(timeline_save_snapshot(t, &good, &error), &error);
+    must(timeline_append(foreign, ids, AT, NULL, NULL, &error), &error);
+    must(timeline_save_snapshot(foreign, &types, &error), &error);
+    must(timeline_append(t, ids + AT, LENGTH - AT, NULL, NULL, &error), &error);
+    must(timeline_append(elsewhere, ids, LENGTH + 1, NULL, NULL, &error), &error);
+    must(timeline_save_snapshot(elsewhere, &more, &error), &error);
+    timeline_clear(elsewhere);
+    must(timeline_append(elsewhere, ids + 1, AT, NULL, NULL, &error), &error);
+    must(timeline_save_snapshot(elsewhere, &another, &error), &error);
+    float *before = malloc(n_vocab * sizeof *before);
+    assert_non_null(before);
+    memcpy(before, timeline_logits(t), n_vocab * sizeof *before);
+    const struct blob *refused[] = {&another, &more, &types};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        assert_int_equal(timeline_go_back(t, refused[i]->data, refused[i]->size, &error), ERROR_STATE);
+    assert_int_equal(timeline_go_back(t, good.data, good.size - 1, &error), ERROR_STATE);
+    assert_int_equal(timeline_length(t), LENGTH);
+    assert_memory_equal(timeline_logits(t), before, n_vocab * sizeof *before);
+    must(timeline_go_back(t, good.data, good.size, &error), &error);
+    assert_int_equal(timeline_length(t), AT);
+    must(timeline_append(t, ids + AT, LENGTH - AT, NULL, NULL, &error), &error);
+    assert_memory_equal(timeline_logits(t), before, n_vocab * sizeof *before);
+    free(before);
+    blob_free(&good);
+    blob_free(&another);
+    blob_free(&more);
+    blob_free(&types);
+    timeline_destroy(&foreign);
+    timeline_destroy(&elsewhere);
+    timeline_destroy(&t);
+    engine_close(&other);
+    engine_close(&e);
 }
 
 static void wrong_engine(void **state)
@@ -422,6 +478,7 @@ static int group(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trips),
         cmocka_unit_test(saving_changes_nothing),
+        cmocka_unit_test(going_back_where_one_never_was),
         cmocka_unit_test(wrong_engine),
         cmocka_unit_test(wrong_use),
         cmocka_unit_test(damaged),
