@@ -15,7 +15,6 @@ READINGS = {1000: (24, 8, {"fact": 4, "quote": 5, "absent": 3}), 8000: (8, 2, {"
             32000: (3, 1, {"fact": 6, "quote": 6, "absent": 3}), 64000: (2, 1, {"fact": 8, "quote": 0, "absent": 0})}
 CODE = (10, 3, 6, 5)  # documents, in --quick; files, questions a document
 FOLLOW_UPS = 3        # a document of the two shorter lengths: asked again after another question
-MOST_TOKENS = 200     # of an answer
 
 
 class Failed(Exception): pass
@@ -27,7 +26,7 @@ class Program:
     def __init__(s, a):
         s.program = a.lectern
         s.options = ["--model", os.path.abspath(a.model), "--device", a.device, "--temp", "0", "--quiet",
-                     "--max-tokens", str(MOST_TOKENS)]
+                     "--max-tokens", str(a.most_tokens)]
         if a.threads: s.options += ["--threads", str(a.threads)]
 
     def __call__(s, *arguments, cwd=None):
@@ -104,13 +103,16 @@ def share(values):
             "high": round(min(1, (middle + half) / (1 + z * z / n)), 4)}
 
 
-def figures(lines):
+def short(length): return f"{length // 1000}k" if length >= 1000 else str(length)
+
+
+def figures(lines, lengths, most_tokens):
     first = [x for x in lines if x["turn"] == 1]
     out = {}
     for kind in ("fact", "quote"):
-        for length in READINGS:
+        for length in lengths:
             some = [x["right"] for x in first if (x["kind"], x["length"]) == (kind, length)]
-            if some: out[f"{kind} {length // 1000}k"] = share(some)
+            if some: out[f"{kind} {short(length)}"] = share(some)
     out["absent said to be absent"] = share([x["right"] for x in first if x["kind"] == "absent"])
     out["present not denied"] = share([not x["denied"] for x in first if x["kind"] in ("fact", "quote")])
     out["function found"] = share([x["right"] for x in first if x["kind"] == "code"])
@@ -118,7 +120,7 @@ def figures(lines):
     out["asked first"] = share([x["right"] for x in first if (x["document"], x["ask"]) in second])
     out["asked as a follow-up"] = share(list(second.values()))
     out["greedy loops"] = share([x["loop"] for x in lines])
-    out["ran to the limit"] = share([x["tokens"] >= MOST_TOKENS for x in lines])
+    out["ran to the limit"] = share([x["tokens"] >= most_tokens for x in lines])
     return {k: v for k, v in out.items() if v}
 
 
@@ -138,11 +140,12 @@ def loss_per_byte(program, docs, seed, characters):
 
 
 def documents(a, docs):
-    for length, (many, few, n_asks) in READINGS.items():
-        if length > a.longest: continue
-        for i in range(few if a.quick else many): yield sets.reading(docs, a.seed, length, i, n_asks)
+    number = lambda many, few: range(min(few if a.quick else many, a.documents))
+    for length in a.lengths:
+        many, few, n_asks = READINGS[min((n for n in READINGS if n >= length), default=max(READINGS))]
+        for i in number(many, few): yield sets.reading(docs, a.seed, length, i, n_asks)
     many, few, n_files, n_asks = CODE
-    for i in range(few if a.quick else many): yield sets.codebase(docs, a.seed, i, n_files, n_asks)
+    for i in number(many, few): yield sets.codebase(docs, a.seed, i, min(n_files, a.files), n_asks)
 
 
 def measure(a):
@@ -158,10 +161,10 @@ def measure(a):
             pool.shutdown(cancel_futures=True)
             raise
     tell("")
-    table = {"loss, nats a byte": loss_per_byte(program, docs, a.seed, 80000 if a.quick else 800000)}
-    table.update(figures(results.lines))
+    table = {"loss, nats a byte": loss_per_byte(program, docs, a.seed, min(80000 if a.quick else 800000, a.documents * 8000))}
+    table.update(figures(results.lines, a.lengths, a.most_tokens))
     prompts = {}
-    for x in results.lines: prompts.setdefault(f"{x['length'] // 1000}k" if x["length"] else "code", []).append(x["prompt"])
+    for x in results.lines: prompts.setdefault(short(x["length"]) if x["length"] else "code", []).append(x["prompt"])
     whole = {**head, "quick": a.quick, "answers": len(results.lines), "figures": table,
              "prompt tokens": {k: round(sum(v) / len(v)) for k, v in prompts.items()}}
     with open(a.out + ".json", "w", encoding="utf-8") as f: json.dump(whole, f, indent=1)
@@ -175,7 +178,10 @@ def main():
     ap.add_argument("--held", help="text that the model was not trained on: UTF-8, plain or .xz, <|doc|> between documents")
     ap.add_argument("--out", help="where results go, without suffix")
     ap.add_argument("--quick", action="store_true", help="about a quarter of the questions")
-    ap.add_argument("--longest", type=int, default=64000, help="leave longer documents out")
+    ap.add_argument("--documents", type=int, default=1000, help="at most so many of each kind")
+    ap.add_argument("--lengths", type=int, nargs="+", default=list(READINGS), help="of documents, in tokens")
+    ap.add_argument("--files", type=int, default=CODE[2], help="at most so many in a codebase")
+    ap.add_argument("--most-tokens", type=int, default=200, help="of an answer")
     ap.add_argument("--jobs", type=int, default=1, help="documents at the same time")
     ap.add_argument("--threads", type=int, default=0, help="threads of each; 0: the cores shared among --jobs")
     ap.add_argument("--device", default="cpu")

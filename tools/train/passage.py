@@ -30,8 +30,9 @@ compass Ghent Lima Salem velvet tundra""".split()
 SENTENCE = re.compile(r"(?<=[.!?;])[\"”’')]*\s+|\n\s*\n")
 CHAPTER = re.compile(r"^(CHAPTER|Chapter) ([IVXLC]+|\d+)\b[^\n]*\n+", re.M)
 PYTHON = re.compile(r'^[ ]*(?:async )?def (\w+)\([^\n]*\n\s+(?:r|)"""\s*([A-Z][^\n"]{15,120})', re.M)
-COMMENT = r"(?:/\*\*?\s*(?:\n\s*\*\s*)?|//+!?\s*|#\s+)([A-Za-z][^\n*]{15,160})\n(?:[ \t]*(?:\*|//|#)[^\n]*\n)*?"
-OTHER = re.compile(r"^[ \t]*" + COMMENT + r"[ \t]*((?:[\w*&:<>]+[ \t]+)*\*?(\w+)\([^;\n]*\)[^;\n]*\{)[ \t]*$", re.M)
+COMMENT = r"(?:/\*\*?\s*(?:\n\s*\*\s*)?|//+!?\s*|#\s+)([A-Za-z][^\n*]{15,160})(?:\*/)?[ \t]*\n(?:[ \t]*(?:\*|//|#)[^\n]*\n)*?"
+OTHER = re.compile(r"^[ \t]*" + COMMENT + r"[ \t]*((?:[\w*&:<>]+[ \t]+)*\*?(\w+)\([^;\n]*\)[^;\n]*?"
+                   r"(?:\{[ \t]*$|$(?=\n[ \t]*\{)))", re.M)
 NOT_FUNCTIONS = {"if", "for", "while", "switch", "catch", "return", "else"}
 
 
