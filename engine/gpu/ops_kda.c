@@ -204,19 +204,18 @@ static void delta_chunk(struct gpu *gpu, const struct kda_delta *op, struct gpu_
 {
     const uint64_t count = (uint64_t)op->n * op->n_head * op->dim;
     const struct params_kda_chunk params = {op->q, op->k, op->v, op->g, op->beta, records.addr, op->n, op->n_head};
-    gpu_dispatch(
-        gpu, &(struct gpu_dispatch){
-                 .label = "kda chunk",
-                 .shader = SHADER_KDA_CHUNK,
-                 .spec = {gpu->caps.is_software ? 64 : 256, gpu->caps.subgroup, op->dim, gpu->caps.is_software ? 1 : 4},
-                 .n_spec = 4,
-                 .params = &params,
-                 .params_bytes = sizeof params,
-                 .groups = {op->n_head, gpu_div_up(op->n, KDA_CHUNK)},
-                 .reads = {gpu_floats(op->q, count), gpu_floats(op->k, count), gpu_floats(op->v, count),
-                           gpu_floats(op->g, count), gpu_floats(op->beta, (uint64_t)op->n * op->n_head)},
-                 .writes = {records},
-             });
+    gpu_dispatch(gpu, &(struct gpu_dispatch){
+                          .label = "kda chunk",
+                          .shader = SHADER_KDA_CHUNK,
+                          .spec = {wide ? 256 : 64, gpu->caps.subgroup, op->dim, wide ? 4 : 1},
+                          .n_spec = 4,
+                          .params = &params,
+                          .params_bytes = sizeof params,
+                          .groups = {op->n_head, gpu_div_up(op->n, KDA_CHUNK)},
+                          .reads = {gpu_floats(op->q, count), gpu_floats(op->k, count), gpu_floats(op->v, count),
+                                    gpu_floats(op->g, count), gpu_floats(op->beta, (uint64_t)op->n * op->n_head)},
+                          .writes = {records},
+                      });
 }
 
 /* Of a workgroup of kda_walk: W, q exp(G), k exp(G_last - G), exp(G_last), the state's columns; A_qk, V'. */
