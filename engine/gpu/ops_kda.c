@@ -204,6 +204,7 @@ static void delta_chunk(struct gpu *gpu, const struct kda_delta *op, struct gpu_
 {
     const uint64_t count = (uint64_t)op->n * op->n_head * op->dim;
     const struct params_kda_chunk params = {op->q, op->k, op->v, op->g, op->beta, records.addr, op->n, op->n_head};
+    const bool wide = !gpu->caps.is_software && gpu->caps.group_max >= 256;
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "kda chunk",
                           .shader = SHADER_KDA_CHUNK,
@@ -232,7 +233,6 @@ static void delta_scan(struct gpu *gpu, const struct kda_delta *op, struct gpu_r
     const uint32_t per = gpu->caps.subgroup < 32 ? 4 : 1;
     const struct gpu_range state = gpu_floats(op->state, (uint64_t)op->n_head * op->dim * op->dim);
     const struct params_kda_scan params = {records.addr, op->state, op->o, op->n, op->n_head};
-    const bool wide = !gpu->caps.is_software && gpu->caps.group_max >= 256;
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "kda scan",
                           .shader = walk ? SHADER_KDA_WALK : SHADER_KDA_SCAN,
