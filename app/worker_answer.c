@@ -49,9 +49,7 @@ static int read_stretch(struct reading *r, struct error *error)
     struct worker *w = r->worker;
     struct eval_hooks hooks = {.progress = note_progress, .ctx = r};
     size_t before = r->at;
-    int rc = timeline_sync(w->timeline, w->prompt.ids, r->goal, &hooks, NULL, error);
-    if (rc == ERROR_FIT && !timeline_mark(w->timeline, 0, error)) /* the marks make room */
-        rc = timeline_sync(w->timeline, w->prompt.ids, r->goal, &hooks, NULL, error);
+    int rc = worker_sync(w, w->prompt.ids, r->goal, &hooks, error);
     r->at = timeline_length(w->timeline);
     atomic_store(&w->length, r->at);
     bool is_due = rc == ERROR_CANCELLED && !worker_is_cancelled(w);
@@ -87,7 +85,7 @@ static int read_prompt(struct worker *w, struct reading *r, struct error *error)
         rc = read_stretch(r, error);
         if (!rc) worker_mark(w);
     }
-    if (!rc) rc = timeline_sync(w->timeline, w->prompt.ids, w->prompt.count, NULL, NULL, error);
+    if (!rc) rc = worker_sync(w, w->prompt.ids, w->prompt.count, NULL, error);
     atomic_store(&w->length, timeline_length(w->timeline));
     if (!rc && w->session && !w->is_linked) worker_save(w, &(struct worker_save){.keep = true});
     return rc;
@@ -174,7 +172,7 @@ static int sample_answer(struct answer *a, struct error *error)
         a->is_cut = a->tokens.count >= room;
         if (a->is_cut) break;
         rc = add_token(a, id, error);
-        if (!rc) rc = timeline_append(w->timeline, &id, 1, NULL, NULL, error);
+        if (!rc) rc = worker_append(w, &id, 1, NULL, error);
         atomic_store(&w->length, timeline_length(w->timeline));
         a->stopped = worker_is_cancelled(w);
     }
@@ -226,7 +224,7 @@ static int keep_answer(struct answer *a, const struct job *job, const struct ans
     if (!rc) rc = worker_push_turn(w, error);
     if (!rc) rc = token_list_append(&w->prompt, a->tokens.ids, a->tokens.count, error);
     if (!rc) rc = worker_push_turn(w, error);
-    if (!rc) rc = timeline_sync(w->timeline, w->prompt.ids, w->prompt.count, NULL, NULL, error);
+    if (!rc) rc = worker_sync(w, w->prompt.ids, w->prompt.count, NULL, error);
     struct store_turn turns[2] = {
         {.role = STORE_USER,
          .text = job->text,
@@ -272,7 +270,7 @@ static int read_question(struct answer *a, const struct job *job, struct error *
     if (r.has_begun) emit_reading(&r, EVENT_READ, rc == ERROR_CANCELLED);
     a->reused = r.first;
     struct eval_hooks hooks = {.progress = note_question, .ctx = w};
-    if (!rc) rc = timeline_append(w->timeline, a->question.ids, a->question.count, NULL, &hooks, error);
+    if (!rc) rc = worker_append(w, a->question.ids, a->question.count, &hooks, error);
     a->read_at = worker_clock();
     return rc;
 }

@@ -106,6 +106,9 @@ struct worker_save {
 void worker_save(struct worker *, const struct worker_save *);
 void worker_count_stored(struct worker *);
 void worker_mark(struct worker *);
+/* timeline_sync and timeline_append; where memory is short the marks make room. */
+int worker_sync(struct worker *, const uint32_t *ids, size_t count, const struct eval_hooks *, struct error *);
+int worker_append(struct worker *, const uint32_t *ids, size_t count, const struct eval_hooks *, struct error *);
 void worker_wait_saved(struct worker *);
 /* Around a job's last event: EVENT_SAVED comes once more after it, when all that was queued is on disk. */
 void worker_hold_saved(struct worker *);

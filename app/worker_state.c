@@ -27,6 +27,26 @@ void worker_mark(struct worker *w)
     timeline_mark(w->timeline, most < 1 ? 1 : most < 64 ? (uint32_t)most : 64, &error);
 }
 
+int worker_sync(struct worker *w, const uint32_t *ids, size_t count, const struct eval_hooks *hooks,
+                struct error *error)
+{
+    struct error unmarked;
+    int rc = timeline_sync(w->timeline, ids, count, hooks, NULL, error);
+    if (rc != ERROR_FIT || timeline_mark(w->timeline, 0, &unmarked)) return rc;
+    return timeline_sync(w->timeline, ids, count, hooks, NULL, error);
+}
+
+int worker_append(struct worker *w, const uint32_t *ids, size_t count, const struct eval_hooks *hooks,
+                  struct error *error)
+{
+    struct error unmarked;
+    size_t before = timeline_length(w->timeline);
+    int rc = timeline_append(w->timeline, ids, count, NULL, hooks, error);
+    if (rc != ERROR_FIT || timeline_mark(w->timeline, 0, &unmarked)) return rc;
+    size_t done = timeline_length(w->timeline) - before; /* what does not fit has changed nothing */
+    return timeline_append(w->timeline, ids + done, count - done, NULL, hooks, error);
+}
+
 /* -------------------------------------------------------------------------------------------------- in use */
 
 void worker_hold(struct worker *w, int64_t session)

@@ -9,6 +9,7 @@
 
 #include "app/prompt.h"
 #include "app/worker_internal.h"
+#include "engine/engine_internal.h"
 #include "tests/worker_kit.h"
 
 static char text[3001], brief[601], other_model[96]; /* brief: its beginning */
@@ -291,6 +292,64 @@ static void a_session_comes_back_from_another_model(void **state)
     store_close(&store);
 }
 
+/* --------------------------------------------------------------------------------------------------- memory */
+
+/* A device with room for one thing more: rows or marks. */
+enum { MOST_MARKS = 64 };
+static const struct backend_ops *working;
+static struct backend_ops narrow;
+static uint64_t marks[MOST_MARKS];
+static size_t n_marks, refusals;
+
+static int narrow_alloc(struct backend *b, size_t bytes, const char *label, uint64_t *addr, struct error *error)
+{
+    *addr = 0;
+    if (!strcmp(label, "MLA rows") && n_marks) {
+        refusals++;
+        return error_set(error, ERROR_FIT, "There is no memory for %s.", label);
+    }
+    int rc = working->alloc(b, bytes, label, addr, error);
+    if (!rc && !strcmp(label, "KDA state") && n_marks < MOST_MARKS) marks[n_marks++] = *addr;
+    return rc;
+}
+
+static void narrow_release(struct backend *b, uint64_t addr)
+{
+    for (size_t i = 0; i < n_marks; i++)
+        if (marks[i] == addr) marks[i--] = marks[--n_marks];
+    working->release(b, addr);
+}
+
+/* Reads the text and asks; what the second question is answered. */
+static void read_and_ask(bool is_narrow, char answer[ANSWER_MOST])
+{
+    struct seen seen = {0};
+    struct worker *w = start(NULL);
+    open_text(w, 0, text, &seen); /* idle until the next job: its engine may be changed */
+    struct engine *engine = (struct engine *)(uintptr_t)worker_engine(w);
+    working = engine->backend->ops;
+    narrow = *working;
+    narrow.alloc = narrow_alloc;
+    narrow.release = narrow_release;
+    if (is_narrow) engine->backend->ops = &narrow;
+    ask(w, "What is on line 5? And on the lines that follow, as far as they go, one after the other?", &seen);
+    ask(w, "And then?", &seen);
+    strcpy(answer, seen.text);
+    worker_stop(&w);
+}
+
+static void marks_make_room_for_rows(void **state)
+{
+    (void)state;
+    char answer[ANSWER_MOST], expected[ANSWER_MOST];
+    read_and_ask(false, expected);
+    assert_int_equal(refusals, 0);
+    read_and_ask(true, answer);
+    assert_true(refusals > 1);
+    assert_string_equal(answer, expected);
+    assert_int_equal(n_marks, 0);
+}
+
 /* ---------------------------------------------------------------------------------------------------- clock */
 
 static pthread_t test_thread;
@@ -348,6 +407,7 @@ int main(void)
         cmocka_unit_test(a_change_costs_what_stands_behind_it),
         cmocka_unit_test(another_model_is_told_from_other_types),
         cmocka_unit_test(a_session_comes_back_from_another_model),
+        cmocka_unit_test(marks_make_room_for_rows),
         cmocka_unit_test(a_slow_reading_is_kept_every_minute),
     };
     return cmocka_run_group_tests(tests, set_up, remove_folder);
