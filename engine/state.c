@@ -168,6 +168,7 @@ int restore_begin(struct restore **out, struct engine *engine, const uint32_t *i
     if (!r) return error_set(error, ERROR_FAILED, "Out of memory for a restore.");
     r->count = count;
     int rc = timeline_create(&r->timeline, engine, error);
+    if (!rc) rc = timeline_reserve(r->timeline, count, error); /* at once: then rows alone are on their way */
     if (rc) {
         restore_abort(&r);
         return rc;
@@ -194,8 +195,6 @@ int restore_rows(struct restore *r, const void *bytes, size_t size, struct error
     if (piece.first != r->rows)
         return error_set(error, ERROR_STATE, "Rows from token %llu came where those from %zu were due.",
                          (unsigned long long)piece.first, r->rows);
-    rc = timeline_reserve(t, (size_t)(piece.first + piece.count), error);
-    if (rc) return rc;
     /* move_up only reads: the cast drops a const that move_down cannot promise. */
     char *payload = (char *)(uintptr_t)bytes + STATE_HEADER;
     rc = move_rows(t, (size_t)piece.first, (size_t)piece.count, payload, move_up, error);

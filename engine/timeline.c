@@ -109,32 +109,30 @@ const float *timeline_logits(const struct timeline *t)
 /* --------------------------------------------------------------------------------------------------- evaluate */
 
 /* Kernels may read, and weigh with 0, what follows the last row of a block. */
-static int clear_block(struct backend *b, uint64_t block, size_t bytes, struct error *error)
+static int clear_blocks(struct backend *b, const uint64_t *blocks, size_t count, size_t bytes, struct error *error)
 {
     int rc = b->ops->begin(b, error);
     if (rc) return rc;
-    b->ops->fill(b, block, 0, bytes / 4 * 4);
+    for (size_t i = 0; i < count; i++) b->ops->fill(b, blocks[i], 0, bytes / 4 * 4);
     return b->ops->submit(b, error);
 }
 
 int timeline_reserve(struct timeline *t, size_t length, struct error *error)
 {
     struct backend *b = t->engine->backend;
-    size_t bytes = engine_block_bytes(t->engine);
-    if (!bytes) return 0;
-    while (t->n_blocks * STATE_SEGMENT < length) {
-        uint64_t *block = &t->blocks[t->n_blocks];
-        int rc = b->ops->alloc(b, bytes, "MLA rows", block, error);
-        if (rc) return rc;
-        rc = clear_block(b, *block, bytes, error);
-        if (!rc) rc = b->ops->upload(b, t->state.rows.table + t->n_blocks * sizeof *block, block, sizeof *block, error);
-        if (rc) {
-            release(t, block);
-            return rc;
-        }
-        t->n_blocks++;
-    }
-    return 0;
+    size_t bytes = engine_block_bytes(t->engine), n = t->n_blocks;
+    int rc = 0;
+    if (!bytes || n * STATE_SEGMENT >= length) return 0;
+    for (; !rc && n * STATE_SEGMENT < length; n++) rc = b->ops->alloc(b, bytes, "MLA rows", &t->blocks[n], error);
+    uint64_t *fresh = t->blocks + t->n_blocks, table = t->state.rows.table + t->n_blocks * sizeof *fresh;
+    size_t count = n - t->n_blocks;
+    if (!rc) rc = clear_blocks(b, fresh, count, bytes, error);
+    if (!rc) rc = b->ops->upload(b, table, fresh, count * sizeof *fresh, error);
+    if (rc)
+        while (n > t->n_blocks) release(t, &t->blocks[--n]);
+    else
+        t->n_blocks = n;
+    return rc;
 }
 
 /* One batch at the end of the timeline. */
