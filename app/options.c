@@ -17,6 +17,11 @@
 static const struct option_choice state_dtypes[] = {{"f32", ENGINE_F32}, {"f16", ENGINE_F16}, {NULL, 0}};
 static const struct option_choice rows_dtypes[] = {
     {"f32", ENGINE_F32}, {"f16", ENGINE_F16}, {"q8_0", ENGINE_Q8_0}, {NULL, 0}};
+static const struct option_choice activations[] = {
+    {"f32", ENGINE_F32},
+    {"q8_0", ENGINE_Q8_0},
+    {NULL, 0},
+};
 static const struct option_choice colors[] = {
     {"auto", COLOR_AUTO}, {"always", COLOR_ALWAYS}, {"never", COLOR_NEVER}, {NULL, 0}};
 
@@ -31,6 +36,8 @@ const struct option global_options[] = {
     {"threads", 0, OPTION_UINT, "N", "0", "CPU threads; 0: all cores", AT(threads), .most = 1024},
     {"state-dtype", 0, OPTION_CHOICE, "TYPE", "f32", "KDA state: f32 or f16", AT(state_dtype), state_dtypes},
     {"kv-dtype", 0, OPTION_CHOICE, "TYPE", "f16", "MLA rows: f32, f16 or q8_0", AT(rows_dtype), rows_dtypes},
+    {"activations", 0, OPTION_CHOICE, "TYPE", "f32", "on the cpu: f32, or q8_0 (rounded, quicker)", AT(activations),
+     activations},
     {"temp", 0, OPTION_FLOAT, "X", "0", "sampling temperature; 0: always the likeliest token", AT(temperature)},
     {"top-k", 0, OPTION_UINT, "N", "0", "sample among the N likeliest; 0: all", AT(top_k)},
     {"top-p", 0, OPTION_FLOAT, "X", "1", "sample within probability mass X; 1: all", AT(top_p)},
@@ -321,6 +328,7 @@ struct engine_params settings_engine(const struct settings *s)
         .threads = s->threads,
         .state_dtype = (enum engine_dtype)s->state_dtype,
         .rows_dtype = (enum engine_dtype)s->rows_dtype,
+        .activations = (enum engine_dtype)s->activations,
         .cache_dir = s->cache_dir,
         .validate = s->validate,
     };

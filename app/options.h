@@ -54,7 +54,7 @@ struct settings {
     const char *model; /* a path or a name (app/model_find.h); NULL = the built-in one */
     const char *device;
     uint32_t context, batch, threads;
-    int state_dtype, rows_dtype; /* enum engine_dtype */
+    int state_dtype, rows_dtype, activations; /* enum engine_dtype */
     const char *data_dir;        /* NULL = paths_data */
     bool ephemeral, plain, quiet, help, version, validate;
     uint32_t verbose;

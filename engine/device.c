@@ -77,7 +77,11 @@ int device_choose(struct device_choice *out, const char *name, struct error *err
 int device_open(struct backend **out, const struct device_choice *choice, const struct engine_params *params,
                 struct error *error)
 {
-    if (choice->is_cpu) return cpu_backend_open(out, params->threads, error);
+    if (choice->is_cpu) {
+        int rc = cpu_backend_open(out, params->threads, error);
+        if (!rc && params->activations == ENGINE_Q8_0) cpu_round_activations(*out);
+        return rc;
+    }
     const int rc = gpu_backend_open(out, choice->index, params->validate, error);
     if (!rc && params->cache_dir) gpu_keep_kernels(*out, params->cache_dir);
     return rc;

@@ -96,6 +96,112 @@ static void dots(void **state)
             for (uint32_t n = 1; n <= 8; n++) check_dot(rows, n, widths[i]);
 }
 
+/* ------------------------------------------------------------------------------ activations rounded to 8 bits */
+
+enum { WIDE = 1024, ROWS8 = 7, TOKENS8 = 5 };
+
+struct eights {
+    int8_t q[TOKENS8][WIDE];
+    float step[TOKENS8][WIDE / 16], sum[TOKENS8][WIDE / 16];
+    uint8_t level[ROWS8][WIDE];
+    float scale[ROWS8][WIDE / 16], low[ROWS8][WIDE / 16];
+    struct rounded x[TOKENS8];
+    struct spread w[ROWS8];
+};
+
+static void eights_make(struct eights *e, const struct kernels *by, const struct quant_format *f,
+                        const unsigned char *rows, const float *x, size_t width)
+{
+    memset(e, 0x55, sizeof *e);
+    for (size_t t = 0; t < TOKENS8; t++) {
+        e->x[t] = (struct rounded){e->q[t], e->step[t], e->sum[t]};
+        by->round_input(x + t * width, width, &e->x[t]);
+    }
+    for (size_t r = 0; r < ROWS8; r++) {
+        e->w[r] = (struct spread){e->level[r], e->scale[r], e->low[r]};
+        by->spread_row(f, rows + r * quant_row_bytes(f, width), width, &e->w[r]);
+    }
+}
+
+static void eights_dot(const struct eights *e, const struct kernels *by, size_t width, uint32_t first, uint32_t n,
+                       float *y)
+{
+    by->dot8(&(struct dot8_params){
+        .w = e->w, .rows = ROWS8, .x = e->x + first, .n = n, .width = width, .y = y, .y_stride = ROWS8});
+}
+
+/* Against the decoded weights in f32, against the plain table, and each token by itself. */
+static void check_dot8(const struct quant_format *f, size_t width, bool encoded)
+{
+    static struct eights mine, plain;
+    static unsigned char rows[ROWS8 * WIDE * 2];
+    static float w[ROWS8 * WIDE], x[TOKENS8 * WIDE];
+    float y[TOKENS8 * ROWS8], twin[TOKENS8 * ROWS8], one[ROWS8];
+    double off = 0, all = 0;
+    fill(x, TOKENS8 * width);
+    fill(w, ROWS8 * width);
+    for (size_t i = 0; !encoded && i < sizeof rows; i++) rows[i] = (unsigned char)(next_random() >> 9);
+    if (encoded) f->encode(w, NULL, rows, ROWS8 * width);
+    f->decode(rows, w, ROWS8 * width);
+    eights_make(&mine, k, f, rows, x, width);
+    eights_make(&plain, &cpu_kernels_base, f, rows, x, width);
+    eights_dot(&mine, k, width, 0, TOKENS8, y);
+    eights_dot(&plain, &cpu_kernels_base, width, 0, TOKENS8, twin);
+    for (uint32_t t = 0; t < TOKENS8; t++) {
+        eights_dot(&mine, k, width, t, 1, one);
+        assert_memory_equal(one, y + t * ROWS8, sizeof one);
+        for (uint32_t r = 0; r < ROWS8; r++) {
+            double sum = 0, size = 0;
+            for (size_t i = 0; i < width; i++) {
+                sum += (double)w[r * width + i] * x[t * width + i];
+                size += (fabs((double)w[r * width + i]) + fabs((double)mine.low[r][i / 16])) *
+                        fabs((double)x[t * width + i]);
+            }
+            float got = y[t * ROWS8 + r], want = twin[t * ROWS8 + r];
+            if (isfinite(want) ? !(fabs((double)got - want) <= 2e-6 * size) : isfinite(got))
+                fail_msg("%s, width %zu: %g, the plain table gives %g", f->name, width, (double)got, (double)want);
+            off += (got - sum) * (got - sum);
+            all += sum * sum;
+        }
+    }
+    if (encoded && !(off <= 2e-4 * all)) fail_msg("%s, width %zu: NMSE %g", f->name, width, off / all);
+}
+
+static void dots_of_bytes(void **state)
+{
+    (void)state;
+    size_t count, tried = 0;
+    const struct quant_format *const *formats = quant_formats(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (!k->spreads(formats[i])) continue;
+        tried++;
+        for (size_t width = formats[i]->block_len; width <= WIDE; width += formats[i]->block_len * 3) {
+            check_dot8(formats[i], width, true);
+            check_dot8(formats[i], width, false);
+        }
+    }
+    assert_int_equal(tried, 10);
+}
+
+static void rounding_keeps_what_is_no_number(void **state)
+{
+    (void)state;
+    float x[40], step[4], sum[4];
+    int8_t q[64];
+    struct rounded r = {q, step, sum};
+    fill(x, 40);
+    x[3] = NAN;
+    k->round_input(x, 40, &r);
+    assert_true(isnan(step[0]) && isnan(sum[0]) && q[3] == 0 && isfinite(step[2]));
+    x[3] = -INFINITY;
+    k->round_input(x, 40, &r);
+    assert_true(isnan(step[0]) && isnan(sum[1]) && isfinite(sum[2]) && q[40] == 0 && q[63] == 0);
+    memset(x, 0, sizeof x);
+    x[33] = -2;
+    k->round_input(x, 40, &r);
+    assert_true(step[0] == 0 && sum[0] == 0 && q[33] == -127 && fabsf(sum[2] + 2) < 1e-6f && sum[3] == 0);
+}
+
 static void check_mix(uint32_t heads, uint32_t count, size_t width)
 {
     static float p[8 * 16], v[16 * 100], o[8 * 100], before[8 * 100], keep[8];
@@ -172,8 +278,13 @@ int main(void)
 {
     int failed = 0;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(decodes_as_quant), cmocka_unit_test(dots),      cmocka_unit_test(mixes),
-        cmocka_unit_test(exponents),        cmocka_unit_test(softmaxes),
+        cmocka_unit_test(decodes_as_quant),
+        cmocka_unit_test(dots),
+        cmocka_unit_test(mixes),
+        cmocka_unit_test(dots_of_bytes),
+        cmocka_unit_test(rounding_keeps_what_is_no_number),
+        cmocka_unit_test(exponents),
+        cmocka_unit_test(softmaxes),
     };
     for (size_t i = 0; (k = cpu_kernels_at(i)); i++) failed += cmocka_run_group_tests_name(k->name, tests, NULL, NULL);
     return failed;

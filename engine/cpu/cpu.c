@@ -205,6 +205,8 @@ static void carve_shared(struct carver *c, const struct shape *s, uint32_t batch
     size_t n = batch, heads = s->n_head, slots = n * s->n_used,
            products = most(8, most(heads, 2 * (size_t)s->n_expert));
     cpu->inputs = carve(c, n * most(heads, most(s->n_used, 1)), sizeof(float *));
+    cpu->rounded = carve(c, n * most(heads, most(s->n_used, 1)), sizeof *cpu->rounded);
+    cpu->round_arena = carve(c, cpu_round_bytes(s, batch, widest_input(s)), 1);
     cpu->products = carve(c, products, sizeof(struct product));
     cpu->task_start = carve(c, products + 1, sizeof(uint32_t));
     cpu->decay = carve(c, s->n_kda ? n * heads * s->kda_dim : 0, sizeof(float));

@@ -44,7 +44,10 @@ struct cpu_backend {
     const struct kernels *kernels;
     struct cpu_thread *thread; /* [pool_threads] */
     void *arena;               /* everything below and what the threads point to */
-    const float **inputs;      /* [batch * max(H, n_used)] */
+    const float **inputs;      /* [batch * max(H, n_used)]; what products multiply with is of these */
+    bool rounds;               /* activations are rounded to 8 bits where a format allows it */
+    struct rounded *rounded;   /* of each of inputs */
+    unsigned char *round_arena;
     struct product *products;  /* [max(8, H, 2 * n_expert)] */
     uint32_t *task_start;      /* one for each product, and one */
     float *decay;              /* [batch][H * D] */
@@ -73,7 +76,14 @@ void cpu_device(struct engine_device *out);
 uint64_t cpu_scratch_bytes(const struct shape *, uint32_t batch, uint32_t threads);
 int cpu_prepare(struct backend *, const struct shape *, uint32_t batch, struct error *);
 
-/* All products, in parallel over their rows. */
+/* Room for the rounded inputs of any products. */
+size_t cpu_round_bytes(const struct shape *, uint32_t batch, size_t widest);
+/* Rounds the inputs of products that will take them so; all are n_in of the first wide. */
+void cpu_round_inputs(struct cpu_backend *, const struct product *, uint32_t count);
+/* Rows [first, first + rows) of a product by rounded inputs; false: it is not to be done so. */
+bool cpu_product_rows8(struct cpu_backend *, const struct product *, uint32_t first, uint32_t rows, void *panel);
+
+/* All products, in parallel over their rows; their inputs are in cpu->inputs and equally wide. */
 void cpu_products(struct cpu_backend *, const struct product *, uint32_t count);
 
 /* Calls range(ctx, begin, end, thread) over [0, count) in pieces of `grain`, in parallel. */

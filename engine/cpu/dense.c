@@ -42,6 +42,7 @@ struct product_list {
 static void product_rows(struct cpu_backend *cpu, const struct product *p, uint32_t first, uint32_t rows, float *panel)
 {
     const struct weight *w = p->w;
+    if (cpu_product_rows8(cpu, p, first, rows, panel)) return;
     const char *bytes = cpu_at(w->addr + p->mat * w->mat_bytes + first * w->row_bytes);
     struct dot_params dot = {
         .w_stride = w->n_in,
@@ -100,6 +101,7 @@ void cpu_products(struct cpu_backend *cpu, const struct product *items, uint32_t
         cpu->task_start[i] = tasks;
         tasks += (items[i].w->n_out + PANEL_ROWS - 1) / PANEL_ROWS;
     }
+    if (count && cpu->rounds) cpu_round_inputs(cpu, items, count);
     if (count) pool_run(cpu->pool, product_task, &list, tasks);
 }
 

@@ -25,6 +25,11 @@ static bool has_v4(void)
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512cd");
 }
+
+static bool has_vnni(void)
+{
+    return has_v4() && __builtin_cpu_supports("avx512vnni");
+}
 #endif
 
 static const struct {
@@ -35,6 +40,7 @@ static const struct {
 #if defined(LECTERN_KERNELS_X86)
     {&cpu_kernels_v3, has_v3},
     {&cpu_kernels_v4, has_v4},
+    {&cpu_kernels_vnni, has_vnni},
 #endif
 };
 

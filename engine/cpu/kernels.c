@@ -11,6 +11,8 @@
 #include "engine/cpu/decode.h"
 #include "engine/cpu/lanes.h"
 
+#include "engine/cpu/dot8.h"
+
 #ifndef KERNELS
 #define KERNELS cpu_kernels_base
 #define KERNELS_NAME "base"
@@ -354,6 +356,10 @@ const struct kernels KERNELS = {
     .name = KERNELS_NAME,
     .decode = decode_blocks,
     .dot = dot,
+    .round_input = round_input,
+    .spreads = spreads,
+    .spread_row = spread_row,
+    .dot8 = dot8,
     .mix = mix,
     .softmax = softmax,
     .rms_norm = rms_norm,

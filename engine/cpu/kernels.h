@@ -29,6 +29,34 @@ struct dot_params {
     bool add;
 };
 
+/* ---- Products with activations rounded to 8 bits (dot8.h): all spans are padded to DOT8_PADDED(n). ---- */
+#define DOT8_PADDED(n) (((n) + 63) / 64 * 64)
+
+/* An input [n]: x[i] ~ step[i / 16] * q[i]. */
+struct rounded {
+    int8_t *q;
+    float *step; /* of each 16; two neighbours are the same */
+    float *sum;  /* step times the sum of the 16 */
+};
+
+/* A row of weights [n]: w[i] = scale[i / 16] * level[i] + low[i / 16]. */
+struct spread {
+    uint8_t *level;
+    float *scale, *low;
+};
+
+/* y[t][r] = w[r] . x[t], or y += when add; the same for a row and a token whatever the others are. */
+struct dot8_params {
+    const struct spread *w; /* [rows] */
+    uint32_t rows;
+    const struct rounded *x; /* [n] */
+    uint32_t n;
+    size_t width;
+    float *y; /* [n][rows], y_stride floats from token to token */
+    size_t y_stride;
+    bool add;
+};
+
 /* o[h] = o[h] * keep[h] + sum_s p[h][s] v[s] */
 struct mix_params {
     const float *p; /* [heads][count], p_stride floats from head to head */
@@ -79,6 +107,10 @@ struct kernels {
     /* As format->decode, bit for bit, faster for the common formats. */
     void (*decode)(const struct quant_format *format, const void *blocks, float *out, size_t n);
     void (*dot)(const struct dot_params *);
+    void (*round_input)(const float *x, size_t n, const struct rounded *out);
+    bool (*spreads)(const struct quant_format *); /* can spread_row take it? F32, F16 and codebooks it cannot */
+    void (*spread_row)(const struct quant_format *, const void *blocks, size_t n, const struct spread *out);
+    void (*dot8)(const struct dot8_params *);
     void (*mix)(const struct mix_params *);
     /* scores [count] -> exp(scores * scale - max) in place; returns what earlier sums are to be multiplied with. */
     float (*softmax)(struct softmax *, float *scores, uint32_t count, float scale);
@@ -95,7 +127,7 @@ struct kernels {
 
 extern const struct kernels cpu_kernels_base;
 #if defined(LECTERN_KERNELS_X86)
-extern const struct kernels cpu_kernels_v3, cpu_kernels_v4;
+extern const struct kernels cpu_kernels_v3, cpu_kernels_v4, cpu_kernels_vnni;
 #endif
 
 /* The tables this processor can run, plainest first; NULL past the last. */
