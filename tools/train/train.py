@@ -235,10 +235,11 @@ def train(a, run, batches, judge, log):
         else: total = one()
         step += 1
         seen += batch[0].numel()
+        if step == 1: begin, seen = time.time(), 0  # kernels are compiled now
         if step in (1, 5, 20) or step % a.log_every == 0:
             now = time.time()
             log(f"step {step} loss {total.item():.3f} rate {rate:.3f} rows {tuple(batch[0].shape)}"
-                f"{' rounded' if rounds else ''} tok/s {seen / (now - begin):.0f} seen {seen / 1e6:.1f}M "
+                f"{' rounded' if rounds else ''} tok/s {seen / max(now - begin, 1e-9):.0f} seen {seen / 1e6:.1f}M "
                 f"waiting {batches.queue.qsize()}")
         if time.time() - looked > a.look_every:
             judge.look(f"at {f:.2f}")
