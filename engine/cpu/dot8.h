@@ -59,6 +59,7 @@ static inline void put_32(const struct spread *s, size_t i, float scale, float l
     s->low[i / 16] = s->low[i / 16 + 1] = low;
 }
 
+/* Bytes may alias anything, the pointers they are stored through included: hence the small functions with restrict. */
 static inline void low_nibbles(const unsigned char *restrict q, uint8_t *restrict out, int n)
 {
     for (int j = 0; j < n; j++) out[j] = q[j] & 15;
@@ -69,11 +70,39 @@ static inline void high_nibbles(const unsigned char *restrict q, uint8_t *restri
     for (int j = 0; j < n; j++) out[j] = (uint8_t)(q[j] >> 4);
 }
 
+static inline void flip_signs(const unsigned char *restrict q, uint8_t *restrict out)
+{
+    for (int j = 0; j < 32; j++) out[j] = q[j] ^ 128;
+}
+
+static inline void add_fifths(const unsigned char *restrict fifth, uint8_t *restrict out)
+{
+    uint32_t bits;
+    memcpy(&bits, fifth, sizeof bits);
+    for (int j = 0; j < 32; j++) out[j] = (uint8_t)(out[j] | (bits >> j & 1) << 4);
+}
+
+/* Bit `from` of each byte becomes bit `to`. */
+static inline void add_bits(const unsigned char *restrict bits, int from, int to, uint8_t *restrict out)
+{
+    for (int j = 0; j < 32; j++) out[j] = (uint8_t)(out[j] | (bits[j] >> from & 1) << to);
+}
+
+static inline void pairs(const unsigned char *restrict q, int shift, uint8_t *restrict out)
+{
+    for (int j = 0; j < 32; j++) out[j] = q[j] >> shift & 3;
+}
+
+static inline void add_upper_pairs(const unsigned char *restrict up, int shift, uint8_t *restrict out)
+{
+    for (int j = 0; j < 32; j++) out[j] = (uint8_t)(out[j] | (up[j] >> shift & 3) << 4);
+}
+
 static inline void spread_q8_0(const unsigned char *b, const struct spread *s, size_t n)
 {
     for (size_t i = 0; i < n; i += 32, b += 34) {
         float d = decode_half_at(b);
-        for (int j = 0; j < 32; j++) s->level[i + (size_t)j] = b[2 + j] ^ 128;
+        flip_signs(b + 2, s->level + i);
         put_32(s, i, d, -128 * d);
     }
 }
@@ -95,7 +124,7 @@ static inline void spread_q5_0(const unsigned char *b, const struct spread *s, s
         uint8_t *out = s->level + i;
         low_nibbles(b + 6, out, 16);
         high_nibbles(b + 6, out + 16, 16);
-        for (int j = 0; j < 32; j++) out[j] = (uint8_t)(out[j] | (b[2 + j / 8] >> (j % 8) & 1) << 4);
+        add_fifths(b + 2, out);
         put_32(s, i, d, -16 * d);
     }
 }
@@ -104,10 +133,17 @@ static inline void spread_q5_0(const unsigned char *b, const struct spread *s, s
 static inline void spread_iq4_32(const unsigned char *q, uint8_t *out)
 {
     static const uint8_t levels[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+#if defined(__AVX2__)
+    const __m128i table = _mm_loadu_si128((const void *)levels), low = _mm_set1_epi8(15);
+    const __m128i bytes = _mm_loadu_si128((const void *)q);
+    _mm_storeu_si128((void *)out, _mm_shuffle_epi8(table, _mm_and_si128(bytes, low)));
+    _mm_storeu_si128((void *)(out + 16), _mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16(bytes, 4), low)));
+#else
     for (int j = 0; j < 16; j++) {
         out[j] = levels[q[j] & 15];
         out[j + 16] = levels[q[j] >> 4];
     }
+#endif
 }
 
 static inline void spread_iq4_nl(const unsigned char *b, const struct spread *s, size_t n)
@@ -158,8 +194,10 @@ static inline void spread_q5_k(const unsigned char *b, const struct spread *s, s
             const unsigned char *q = b + 48 + pair * 32, *fifth = b + 16;
             float step[2], low[2];
             decode_k_scales(b + 4, pair, d, d_min, step, low);
-            for (int j = 0; j < 32; j++) out[j] = (uint8_t)((q[j] & 15) | (fifth[j] >> 2 * pair & 1) << 4);
-            for (int j = 0; j < 32; j++) out[32 + j] = (uint8_t)(q[j] >> 4 | (fifth[j] >> (2 * pair + 1) & 1) << 4);
+            low_nibbles(q, out, 32);
+            high_nibbles(q, out + 32, 32);
+            add_bits(fifth, 2 * pair, 4, out);
+            add_bits(fifth, 2 * pair + 1, 4, out + 32);
             put_32(s, at, step[0], -low[0]);
             put_32(s, at + 32, step[1], -low[1]);
         }
@@ -174,8 +212,11 @@ static inline void spread_q6_k(const unsigned char *b, const struct spread *s, s
             int half = quarter / 4, p = quarter % 4, shift = p / 2 * 4;
             const unsigned char *low = b + half * 64 + p % 2 * 32, *up = b + 128 + half * 32;
             size_t at = i + (size_t)quarter * 32;
-            for (int j = 0; j < 32; j++)
-                s->level[at + (size_t)j] = (uint8_t)((low[j] >> shift & 15) | (up[j] >> (2 * p) & 3) << 4);
+            if (shift)
+                high_nibbles(low, s->level + at, 32);
+            else
+                low_nibbles(low, s->level + at, 32);
+            add_upper_pairs(up, 2 * p, s->level + at);
             for (size_t j = 0; j < 2; j++) {
                 s->scale[at / 16 + j] = d * (float)(int8_t)b[192 + quarter * 2 + (int)j];
                 s->low[at / 16 + j] = -32 * s->scale[at / 16 + j];
@@ -191,7 +232,7 @@ static inline void spread_q2_k(const unsigned char *b, const struct spread *s, s
         for (int quarter = 0; quarter < 8; quarter++) {
             const unsigned char *q = b + 16 + quarter / 4 * 32;
             size_t at = i + (size_t)quarter * 32;
-            for (int j = 0; j < 32; j++) s->level[at + (size_t)j] = q[j] >> (quarter % 4 * 2) & 3;
+            pairs(q, quarter % 4 * 2, s->level + at);
             for (size_t j = 0; j < 2; j++) {
                 unsigned char pair = b[quarter * 2 + (int)j];
                 s->scale[at / 16 + j] = d * (float)(pair & 15);
@@ -209,8 +250,8 @@ static inline void spread_q3_k(const unsigned char *b, const struct spread *s, s
         for (int quarter = 0; quarter < 8; quarter++) {
             const unsigned char *q = b + 32 + quarter / 4 * 32;
             size_t at = i + (size_t)quarter * 32;
-            for (int j = 0; j < 32; j++)
-                s->level[at + (size_t)j] = (uint8_t)((q[j] >> (quarter % 4 * 2) & 3) | (b[j] >> quarter & 1) << 2);
+            pairs(q, quarter % 4 * 2, s->level + at);
+            add_bits(b, quarter, 2, s->level + at);
             for (int j = 0; j < 2; j++) {
                 int sub = quarter * 2 + j, nibble = sub < 8 ? packed[sub] & 15 : packed[sub - 8] >> 4;
                 float scale = d * (float)((nibble | (packed[8 + sub % 4] >> (sub / 4 * 2) & 3) << 4) - 32);
