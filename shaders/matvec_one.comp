@@ -14,6 +14,7 @@
 
 layout(constant_id = 6) const bool NORM = false;
 layout(push_constant) uniform push { params_matvec_one p; };
+#include "jobs.glsl"
 
 shared float squares_of[64];
 
@@ -22,10 +23,10 @@ void stage_x(uint pitch, uint places)
 {
     float squares = 0.0;
     [[dont_unroll]] for (uint place = gl_LocalInvocationID.x; place < places; place += GROUP) {
-        vec4 x = load_place(p.x, place, p.n_in);
+        vec4 x = load_place(p.x, place, p.jobs.n_in);
         if (NORM) {
             squares += dot(x, x);
-            x *= load_place(p.gain, place, p.n_in);
+            x *= load_place(p.gain, place, p.jobs.n_in);
         }
         stage(0, pitch, place, x);
     }
@@ -42,24 +43,20 @@ void write_normalised(uint pitch, uint places, float scale)
     const uint column = place_column(place);
     const vec4 x = staged[(place >> 3) + (place & 7) * pitch] * scale;
     [[unroll]] for (uint i = 0; i < 4; i++)
-        if (column + i < p.n_in) f32_ref(p.a).v[column + i] = x[i];
+        if (column + i < p.jobs.n_in) f32_ref(p.a).v[column + i] = x[i];
 }
 
 void main()
 {
-    const uint group_rows = GROUP / TEAM * ROWS;
-    uint job = 0, group = gl_WorkGroupID.x, n_out = p.n_out[0];
-    [[dont_unroll]] while (group * group_rows >= n_out) {
-        group -= (n_out + group_rows - 1) / group_rows;
-        n_out = p.n_out[++job];
-    }
-    const uint first = (group * (GROUP / TEAM) + team_number()) * ROWS, lane = team_lane();
-    const uint runs = (p.n_in + RUN - 1) / RUN, pitch = pitch_of(runs), last = runs - 1;
-    const uint64_t w = p.w + 16 * uint64_t(p.w_at[job]);
+    const matvec_place place = job_find(GROUP / TEAM * ROWS);
+    const uint job = place.job, n_out = p.jobs.n_out[job];
+    const uint first = place.first + team_number() * ROWS, lane = team_lane();
+    const uint runs = (p.jobs.n_in + RUN - 1) / RUN, pitch = pitch_of(runs), last = runs - 1;
+    const uint64_t w = p.w + 16 * uint64_t(p.jobs.w_at[job]);
 
     run_raw now[ROWS];
     [[unroll]] for (uint r = 0; r < ROWS; r++)
-        now[r] = run_load(w + uint64_t(min(first + r, n_out - 1)) * p.row_bytes, min(lane, last), p.n_in);
+        now[r] = run_load(w + uint64_t(min(first + r, n_out - 1)) * p.jobs.row_bytes, min(lane, last), p.jobs.n_in);
     stage_x(pitch, 8 * runs);
     barrier();
 
@@ -67,7 +64,7 @@ void main()
     if (NORM) {
         float squares = 0.0;
         for (uint i = 0; i < GROUP / SUBGROUP; i++) squares += squares_of[i];
-        scale = inversesqrt(squares / float(p.n_in) + p.eps);
+        scale = inversesqrt(squares / float(p.jobs.n_in) + p.eps);
         if (p.a != 0) write_normalised(pitch, 8 * runs, scale);
     }
     float acc[ROWS];
@@ -75,7 +72,7 @@ void main()
     [[dont_unroll]] for (uint run = lane; run < runs; run += TEAM) {
         run_raw next[ROWS];
         [[unroll]] for (uint r = 0; r < ROWS; r++)
-            next[r] = run_load(w + uint64_t(min(first + r, n_out - 1)) * p.row_bytes, min(run + TEAM, last), p.n_in);
+            next[r] = run_load(w + uint64_t(min(first + r, n_out - 1)) * p.jobs.row_bytes, min(run + TEAM, last), p.jobs.n_in);
         vec4 x[8], sums;
         staged_load(run, pitch, x, sums);
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
@@ -83,9 +80,9 @@ void main()
             now[r] = next[r];
         }
     }
-    f32_ref y = f32_ref(p.y + 4 * uint64_t(p.y_at[job]));
+    f32_ref y = f32_ref(p.y + 4 * uint64_t(p.jobs.y_at[job]));
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
         const float sum = scale * team_sum(acc[r]);
-        if (first + r < n_out && lane == 0) y.v[first + r] = ((p.adds >> job & 1u) != 0 ? y.v[first + r] : 0.0) + sum;
+        if (first + r < n_out && lane == 0) y.v[first + r] = ((p.jobs.adds >> job & 1u) != 0 ? y.v[first + r] : 0.0) + sum;
     }
 }

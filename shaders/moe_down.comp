@@ -7,6 +7,7 @@
 #include "common.glsl"
 #include "dequant.glsl"
 #include "run.glsl"
+#include "run_dot.glsl"
 
 layout(constant_id = 3) const uint ROWS = 4;
 layout(push_constant) uniform push { params_moe_down p; };
@@ -22,11 +23,11 @@ void main()
         uint64_t w = p.w + u32_in(p.chosen).v[slot] * p.mat_bytes, h = p.h + uint64_t(slot) * p.n_in * 4;
         float weight = f32_in(p.weight).v[slot];
         for (uint run = gl_SubgroupInvocationID; run * RUN < p.n_in; run += SUBGROUP) {
-            float hs[RUN], ws[RUN];
-            load_x(h, run, p.n_in, hs);
+            vec4 hs[8], sums;
+            load_x4(h, run, p.n_in, hs, sums);
             [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                load_w(w + uint64_t(min(first + r, p.n_out - 1)) * p.row_bytes, run, p.n_in, ws);
-                acc[r] += weight * run_dot(ws, hs);
+                const run_raw raw = run_load(w + uint64_t(min(first + r, p.n_out - 1)) * p.row_bytes, run, p.n_in);
+                acc[r] += weight * run_times(raw, run, hs, sums);
             }
         }
     }

@@ -7,6 +7,7 @@
 #include "common.glsl"
 #include "dequant.glsl"
 #include "run.glsl"
+#include "run_dot.glsl"
 
 layout(constant_id = 3) const uint ROWS = 4;
 layout(push_constant) uniform push { params_moe_up p; };
@@ -20,14 +21,12 @@ void main()
     float g[ROWS], u[ROWS];
     [[unroll]] for (uint r = 0; r < ROWS; r++) g[r] = u[r] = 0.0;
     for (uint run = gl_SubgroupInvocationID; run * RUN < p.n_in; run += SUBGROUP) {
-        float xs[RUN], w[RUN];
-        load_x(x, run, p.n_in, xs);
+        vec4 xs[8], sums;
+        load_x4(x, run, p.n_in, xs, sums);
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
             uint64_t row = uint64_t(min(first + r, p.n_out - 1)) * p.row_bytes;
-            load_w(gate + row, run, p.n_in, w);
-            g[r] += run_dot(w, xs);
-            load_w(up + row, run, p.n_in, w);
-            u[r] += run_dot(w, xs);
+            g[r] += run_times(run_load(gate + row, run, p.n_in), run, xs, sums);
+            u[r] += run_times(run_load(up + row, run, p.n_in), run, xs, sums);
         }
     }
     f32_ref h = f32_ref(p.h + uint64_t(slot) * p.n_out * 4);

@@ -6,8 +6,11 @@
 #ifndef LECTERN_SHADERS_PARAMS_H
 #define LECTERN_SHADERS_PARAMS_H
 
-#ifndef GL_core_profile
+#ifdef GL_core_profile
+#define STRUCT(name) name
+#else
 #include <stdint.h>
+#define STRUCT(name) struct name
 #endif
 
 struct params_embed {
@@ -26,9 +29,21 @@ struct params_swiglu {
     uint32_t width, gate_stride, up_stride, y_stride; /* floats */
 };
 
+#define MATVEC_JOBS 6
+
+/* Matrices of one format and width that meet the same x. The workgroups of a job follow those of the job before. */
+struct matvec_jobs {
+    uint32_t n_in, row_bytes;
+    uint32_t adds;              /* bit j: y_j += */
+    uint32_t w_at[MATVEC_JOBS]; /* from w, in 16 bytes */
+    uint32_t y_at[MATVEC_JOBS]; /* from y, in floats */
+    uint32_t n_out[MATVEC_JOBS];
+};
+
 struct params_matvec {
-    uint64_t w, x, y;
-    uint32_t n_in, n_out, n, row_bytes, add;
+    uint64_t x, w, y;
+    STRUCT(matvec_jobs) jobs;
+    uint32_t n;
 };
 
 struct params_matmul {

@@ -5,17 +5,13 @@
 #ifndef LECTERN_SHADERS_PARAMS_DECODE_H
 #define LECTERN_SHADERS_PARAMS_DECODE_H
 
-#define MATVEC_JOBS 6
+#include "params.h"
 
-/* Up to MATVEC_JOBS matrices of one format and width that meet the same x. The workgroups of a job follow those of the
- * job before. */
 struct params_matvec_one {
     uint64_t x, gain, a; /* gain and a: with NORM; a = 0: not wanted */
-    uint64_t w, y;       /* what w_at (in 16 bytes) and y_at (in floats) count from */
-    uint32_t n_in, row_bytes;
-    uint32_t adds; /* bit j: y_j += */
+    uint64_t w, y;
+    STRUCT(matvec_jobs) jobs;
     float eps;
-    uint32_t w_at[MATVEC_JOBS], y_at[MATVEC_JOBS], n_out[MATVEC_JOBS];
 };
 
 struct params_moe_up_one {

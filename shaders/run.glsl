@@ -30,10 +30,3 @@ void load_w(uint64_t row, uint run, uint n_in, out float w[RUN])
 #endif
     run_decode(row, run, w);
 }
-
-float run_dot(float a[RUN], float b[RUN])
-{
-    float sum = 0.0;
-    [[unroll]] for (uint i = 0; i < RUN; i++) sum += a[i] * b[i];
-    return sum;
-}

@@ -25,6 +25,14 @@ float total(vec4 v)
 {
     return (v.x + v.y) + (v.z + v.w);
 }
+// The activations of a run, from memory.
+void load_x4(uint64_t x, uint run, uint n_in, out vec4 v[8], out vec4 sums)
+{
+    float all[RUN];
+    load_x(x, run, n_in, all);
+    [[unroll]] for (uint i = 0; i < 8; i++) v[i] = vec4(all[4 * i], all[4 * i + 1], all[4 * i + 2], all[4 * i + 3]);
+    [[unroll]] for (uint s = 0; s < 4; s++) sums[s] = total(v[2 * s] + v[2 * s + 1]);
+}
 // Sixteen levels in the low or high nibbles of q times four quarters of x, from x[at] on.
 float nibbles_times(uvec4 q, vec4 x[8], uint at)
 {

@@ -287,10 +287,23 @@ void gpu_rms_norm(struct backend *, uint64_t x, uint64_t gain, uint64_t y, uint3
 void gpu_swiglu(struct backend *, uint64_t gate, uint64_t up, uint64_t y, uint32_t n, uint32_t width);
 void gpu_matmul(struct backend *, uint64_t x, const struct matmul_job *, uint32_t count, uint32_t n);
 
-/* ops_decode.c: one token in few dispatches. gpu_matvec_one is norm_matmul, without the norm where gain is 0; false:
- * not for this device or size. */
-bool gpu_matvec_one(struct gpu *, const struct norm_matmul *);
+/* ops_matvec.c. gpu_matvec is norm_matmul, without the norm where gain is 0; false: too many tokens, or with a norm. */
+bool gpu_matvec(struct gpu *, const struct norm_matmul *);
 void gpu_norm_matmul(struct backend *, const struct norm_matmul *);
+
+/* Kernels for one token (shaders/..._one.comp): whether they are for this device and batch; how rows of n_in are divided
+ * (spec constants 3 and 4); vec4 of shared memory for so many vectors of n_in (spec constant 5), 0 = more than there is;
+ * whether a is a 31-bit number of units from b. */
+enum { GPU_ONE_GROUP = 256 }; /* invocations of a workgroup: enough rows to be worth staging for */
+struct gpu_teams {
+    uint32_t team, rows; /* invocations of a row, rows of a team */
+};
+bool gpu_one_serves(const struct gpu *, uint32_t n);
+struct gpu_teams gpu_teams_choose(const struct gpu *, uint64_t rows, uint32_t n_in);
+uint32_t gpu_stage_size(const struct gpu *, uint32_t n_in, uint32_t vectors);
+bool gpu_in_reach(uint64_t a, uint64_t b, uint64_t unit);
+
+/* ops_decode.c: several operations in few dispatches, for one token. */
 bool gpu_kda_block(struct backend *, const struct kda_block *);
 bool gpu_moe_block(struct backend *, const struct moe_block *);
 

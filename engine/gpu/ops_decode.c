@@ -1,151 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * One token on hardware: kernels that stage the activations in shared memory and do in one dispatch what is several
- * operations otherwise (shaders/..._one.comp). On a software device, where shared memory gains nothing, and for more
- * tokens, the operations are done one by one.
+ * One token on hardware: kernels that do in one dispatch what is several operations otherwise (shaders/..._one.comp).
+ * On a software device, where shared memory gains nothing, and for more tokens, the operations are done one by one.
  */
 #include "engine/gpu/gpu.h"
 #include "shaders/params_decode.h"
 
-enum {
-    RUN = 32,
-    GROUP = 256,      /* invocations of a workgroup: enough rows to be worth staging for */
-    FULL = 1536,      /* subgroups that keep a large card's memory busy */
-    SLOTS = 9,        /* of a staged run, at most (shaders/staged.glsl) */
-    STAGE_STEP = 256, /* staging memory comes in few sizes: each is a kernel of its own */
-    SCORES_MOST = 32, /* an invocation keeps while experts are chosen */
-};
-
-/* How rows are divided: spec constants 3 and 4 of the kernels. */
-struct teams {
-    uint32_t team, rows; /* invocations of a row, rows of a team */
-};
-
-/* Wider teams while there are too few rows to fill the card, two rows a team when there are more than enough. */
-static struct teams teams_choose(const struct gpu *gpu, uint64_t rows, uint32_t runs)
-{
-    const uint32_t subgroup = gpu->caps.subgroup;
-    struct teams t = {.team = 8, .rows = 1};
-    while (t.team < subgroup && t.team < runs && rows * t.team / subgroup < FULL) t.team *= 2;
-    if (rows * t.team / subgroup >= 2 * FULL) t.rows = 2;
-    return t;
-}
-
-static uint32_t group_rows(struct teams t)
-{
-    return GROUP / t.team * t.rows;
-}
-
-/* vec4 of shared memory for so many staged vectors of n_in, 0 when the device has not enough. */
-static uint32_t stage_size(const struct gpu *gpu, uint32_t n_in, uint32_t vectors)
-{
-    const uint64_t other = 1024, most = (gpu->caps.shared_bytes - other) / 16;
-    const uint64_t least = (uint64_t)vectors * SLOTS * (gpu_div_up(n_in, RUN) | 1);
-    const uint64_t stepped = (least + STAGE_STEP - 1) / STAGE_STEP * STAGE_STEP;
-    return (uint32_t)(stepped <= most ? stepped : least <= most ? least : 0);
-}
-
-static bool one_serves(const struct gpu *gpu, uint32_t n)
-{
-    return n == 1 && !gpu->caps.is_software && gpu->caps.group_max >= GROUP;
-}
-
-/* ---------------------------------------------------------------------------------------------------- products */
-
-/* Jobs that share a dispatch: of one format, in reach of the first. */
-struct batch {
-    const struct matmul_job *jobs[MATVEC_JOBS];
-    uint32_t count;
-    uint64_t w, y; /* the lowest addresses */
-    uint64_t rows;
-};
-
-static bool in_reach(uint64_t a, uint64_t b, uint64_t unit)
-{
-    const uint64_t distance = a > b ? a - b : b - a;
-    return distance % unit == 0 && distance / unit < UINT32_MAX / 2;
-}
-
-static bool batch_takes(const struct batch *b, const struct matmul_job *job)
-{
-    const struct matmul_job *first = b->jobs[0];
-    return b->count < MATVEC_JOBS && job->w->format == first->w->format && in_reach(job->w->addr, first->w->addr, 16) &&
-           in_reach(job->y, first->y, sizeof(float));
-}
-
-static void batch_add(struct batch *b, const struct matmul_job *job)
-{
-    if (!b->count || job->w->addr < b->w) b->w = job->w->addr;
-    if (!b->count || job->y < b->y) b->y = job->y;
-    b->jobs[b->count++] = job;
-    b->rows += job->w->n_out;
-}
-
-static void batch_dispatch(struct gpu *gpu, const struct norm_matmul *op, const struct batch *b, uint32_t stage)
-{
-    const struct weight *first = b->jobs[0]->w;
-    const struct teams teams = teams_choose(gpu, b->rows, gpu_div_up(first->n_in, RUN));
-    struct params_matvec_one params = {
-        .x = op->x,
-        .gain = op->gain,
-        .a = op->a,
-        .w = b->w,
-        .y = b->y,
-        .n_in = first->n_in,
-        .row_bytes = (uint32_t)first->row_bytes,
-        .eps = op->eps,
-    };
-    struct gpu_dispatch d = {
-        .label = op->gain ? "norm matvec" : "matvec",
-        .shader = gpu_variant(SHADER_MATVEC_ONE_F32, first->format),
-        .spec = {GROUP, gpu->caps.subgroup, gpu_is_whole(first, op->x) && op->gain % 16 == 0, teams.team, teams.rows,
-                 stage, op->gain != 0},
-        .n_spec = 7,
-        .params = &params,
-        .params_bytes = sizeof params,
-        .reads = {gpu_floats(op->x, first->n_in), gpu_floats(op->gain, op->gain ? first->n_in : 0)},
-        .writes = {gpu_floats(op->a, op->a ? first->n_in : 0)},
-        .flops = 2.0 * (double)b->rows * first->n_in,
-        .bytes = (double)b->rows * (double)first->row_bytes,
-    };
-    for (uint32_t i = 0; i < b->count; i++) {
-        const struct matmul_job *job = b->jobs[i];
-        params.w_at[i] = (uint32_t)((job->w->addr - b->w) / 16);
-        params.y_at[i] = (uint32_t)((job->y - b->y) / sizeof(float));
-        params.n_out[i] = job->w->n_out;
-        params.adds |= (uint32_t)job->add << i;
-        d.groups[0] += gpu_div_up(job->w->n_out, group_rows(teams));
-        d.writes[1 + i] = gpu_floats(job->y, job->w->n_out);
-    }
-    gpu_dispatch(gpu, &d);
-}
-
-bool gpu_matvec_one(struct gpu *gpu, const struct norm_matmul *op)
-{
-    const uint32_t stage = one_serves(gpu, op->n) ? stage_size(gpu, op->jobs[0].w->n_in, 1) : 0;
-    if (!stage) return false;
-    struct norm_matmul rest = *op;
-    uint64_t done = 0;
-    for (uint32_t i = 0; i < op->count; i++) {
-        struct batch b = {.count = 0};
-        if (done >> i & 1) continue;
-        for (uint32_t j = i; j < op->count; j++) {
-            if (done >> j & 1 || (b.count && !batch_takes(&b, &op->jobs[j]))) continue;
-            batch_add(&b, &op->jobs[j]);
-            done |= 1ull << j;
-        }
-        batch_dispatch(gpu, &rest, &b, stage);
-        rest.a = 0; /* written once */
-    }
-    return true;
-}
-
-void gpu_norm_matmul(struct backend *b, const struct norm_matmul *op)
-{
-    if (gpu_matvec_one(gpu_of(b), op)) return;
-    gpu_rms_norm(b, op->x, op->gain, op->a, op->n, op->jobs[0].w->n_in, op->eps);
-    gpu_matmul(b, op->a, op->jobs, op->count, op->n);
-}
+enum { RUN = 32, SCORES_MOST = 32 /* an invocation keeps while experts are chosen */ };
 
 /* --------------------------------------------------------------------------------------------------------- KDA */
 
@@ -164,7 +25,7 @@ static bool offsets_of(const uint64_t *at, uint32_t count, uint64_t *base, uint3
     *base = at[0];
     for (uint32_t i = 1; i < count; i++) *base = at[i] < *base ? at[i] : *base;
     for (uint32_t i = 0; i < count; i++) {
-        if (!in_reach(at[i], *base, sizeof(float))) return false;
+        if (!gpu_in_reach(at[i], *base, sizeof(float))) return false;
         offsets[i] = (uint32_t)((at[i] - *base) / sizeof(float));
     }
     return true;
@@ -173,14 +34,14 @@ static bool offsets_of(const uint64_t *at, uint32_t count, uint64_t *base, uint3
 static bool kda_serves(const struct gpu *gpu, const struct kda_block *op)
 {
     const uint32_t dim = op->delta.dim, group = kda_group(gpu);
-    return one_serves(gpu, op->delta.n) && dim <= group && gpu_div_up(dim, group / dim) <= KDA_ROWS &&
-           op->f_b->format == op->g_b->format && stage_size(gpu, dim, 2);
+    return gpu_one_serves(gpu, op->delta.n) && dim <= group && gpu_div_up(dim, group / dim) <= KDA_ROWS &&
+           op->f_b->format == op->g_b->format && gpu_stage_size(gpu, dim, 2);
 }
 
 static void kda_dispatch(struct gpu *gpu, const struct kda_block *op, const struct params_kda_one *params)
 {
     const uint32_t dim = op->delta.dim, n_head = op->delta.n_head, width = dim * n_head;
-    const uint32_t runs = gpu_div_up(dim, RUN), stage = 2 * SLOTS * (runs | 1);
+    const uint32_t runs = gpu_div_up(dim, RUN), stage = gpu_stage_size(gpu, dim, 2);
     const struct gpu_range state = gpu_floats(op->delta.state, (uint64_t)width * dim);
     const struct gpu_range history = gpu_floats(op->conv.history, 9ull * width);
     const bool whole = gpu_is_whole(op->f_b, op->f_a) && gpu_is_whole(op->g_b, op->g_a);
@@ -243,9 +104,9 @@ static bool moe_serves(const struct gpu *gpu, const struct moe_block *op)
 {
     const struct moe_route *r = &op->route;
     const struct moe_experts *e = &op->experts;
-    return one_serves(gpu, r->n) && r->gating == MOE_SIGMOID && !r->raw && r->bias && r->n_group <= 1 &&
+    return gpu_one_serves(gpu, r->n) && r->gating == MOE_SIGMOID && !r->raw && r->bias && r->n_group <= 1 &&
            r->n_used <= gpu->caps.subgroup && r->n_expert <= SCORES_MOST * gpu->caps.subgroup &&
-           (!e->up || e->up->format == e->gate->format) && stage_size(gpu, e->gate->n_in, 1);
+           (!e->up || e->up->format == e->gate->format) && gpu_stage_size(gpu, e->gate->n_in, 1);
 }
 
 /* The shared expert goes along with the chosen ones when it looks like them. */
@@ -253,7 +114,7 @@ static bool shared_joins(const struct gpu *gpu, const struct moe_block *op)
 {
     const struct weight *down = op->experts.down;
     return op->down_sh && op->down_sh->format == down->format && op->down_sh->n_in == down->n_in &&
-           stage_size(gpu, down->n_in, op->route.n_used + 1);
+           gpu_stage_size(gpu, down->n_in, op->route.n_used + 1);
 }
 
 static void moe_up(struct gpu *gpu, const struct moe_block *op, uint64_t h)
@@ -262,7 +123,7 @@ static void moe_up(struct gpu *gpu, const struct moe_block *op, uint64_t h)
     const struct moe_experts *e = &op->experts;
     const struct weight *gate = e->gate;
     const uint32_t width = e->down->n_in, subgroup = gpu->caps.subgroup;
-    const struct teams teams = teams_choose(gpu, (uint64_t)r->n_used * width, gpu_div_up(gate->n_in, RUN));
+    const struct gpu_teams teams = gpu_teams_choose(gpu, (uint64_t)r->n_used * width, gate->n_in);
     const struct params_moe_up_one params = {
         .x = e->x,
         .logits = r->logits,
@@ -284,12 +145,12 @@ static void moe_up(struct gpu *gpu, const struct moe_block *op, uint64_t h)
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "moe up",
                           .shader = gpu_variant(SHADER_MOE_UP_ONE_F32, gate->format),
-                          .spec = {GROUP, subgroup, gpu_is_whole(gate, e->x), teams.team, 1,
-                                   stage_size(gpu, gate->n_in, 1), gpu_div_up(r->n_expert, subgroup)},
+                          .spec = {GPU_ONE_GROUP, subgroup, gpu_is_whole(gate, e->x), teams.team, 1,
+                                   gpu_stage_size(gpu, gate->n_in, 1), gpu_div_up(r->n_expert, subgroup)},
                           .n_spec = 7,
                           .params = &params,
                           .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(width, GROUP / teams.team), r->n_used},
+                          .groups = {gpu_div_up(width, GPU_ONE_GROUP / teams.team), r->n_used},
                           .reads = {gpu_floats(e->x, gate->n_in), gpu_floats(r->logits, r->n_expert),
                                     gpu_floats(r->bias, r->n_expert)},
                           .writes = {gpu_floats(h, (uint64_t)r->n_used * width),
@@ -305,7 +166,7 @@ static void moe_down(struct gpu *gpu, const struct moe_block *op, uint64_t h, bo
     const struct moe_route *r = &op->route;
     const struct weight *down = op->experts.down;
     const uint32_t vectors = r->n_used + shared, subgroup = gpu->caps.subgroup;
-    const struct teams teams = teams_choose(gpu, down->n_out, gpu_div_up(down->n_in, RUN));
+    const struct gpu_teams teams = gpu_teams_choose(gpu, down->n_out, down->n_in);
     const struct gpu_range y = gpu_floats(op->experts.y, down->n_out);
     const struct params_moe_down_one params = {
         .h = h,
@@ -325,12 +186,12 @@ static void moe_down(struct gpu *gpu, const struct moe_block *op, uint64_t h, bo
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "moe down",
                           .shader = gpu_variant(SHADER_MOE_DOWN_ONE_F32, down->format),
-                          .spec = {GROUP, subgroup, gpu_is_whole(down, h), teams.team, 1,
-                                   stage_size(gpu, down->n_in, vectors), shared},
+                          .spec = {GPU_ONE_GROUP, subgroup, gpu_is_whole(down, h), teams.team, 1,
+                                   gpu_stage_size(gpu, down->n_in, vectors), shared},
                           .n_spec = 7,
                           .params = &params,
                           .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(down->n_out, GROUP / teams.team)},
+                          .groups = {gpu_div_up(down->n_out, GPU_ONE_GROUP / teams.team)},
                           .reads = {gpu_floats(h, (uint64_t)r->n_used * down->n_in),
                                     {r->chosen, 4ull * r->n_used},
                                     gpu_floats(r->weight, r->n_used),
@@ -349,7 +210,7 @@ bool gpu_moe_block(struct backend *b, const struct moe_block *op)
     const struct weight *down = op->experts.down;
     if (!moe_serves(gpu, op)) return false;
     const bool shared = shared_joins(gpu, op);
-    if (!stage_size(gpu, down->n_in, op->route.n_used + shared)) return false;
+    if (!gpu_stage_size(gpu, down->n_in, op->route.n_used + shared)) return false;
     const struct matmul_job jobs[] = {
         {.w = op->router, .y = op->route.logits}, {.w = op->gate_sh, .y = op->gate}, {.w = op->up_sh, .y = op->up}};
     gpu_norm_matmul(b, &(struct norm_matmul){.n = 1,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * y = W x: for a few tokens by rows (matvec.comp), for many by tiles: on cooperative matrices (matmul_half.glsl), in
+ * y = W x: for a few tokens by rows (ops_matvec.c), for many by tiles: on cooperative matrices (matmul_half.glsl), in
  * f32 through shared memory (matmul_tile.comp), or on a software device, where shared memory gains nothing, in
  * registers alone (matmul.comp). Which one, and in what tiles, is chosen here and nowhere else.
  */
@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { RUN = 32, MATVEC_TOKENS = 8, SIDE = 16 };
+enum { RUN = 32, SIDE = 16 };
 
 /* The kernel for many tokens and how it divides a product. */
 struct tiling {
@@ -87,12 +87,6 @@ bool gpu_is_whole(const struct weight *w, uint64_t x)
     return w->n_in % RUN == 0 && x % 16 == 0;
 }
 
-/* More rows share the loads of x; many rows and columns together are too many registers. */
-uint32_t gpu_matvec_rows(const struct gpu *gpu, uint32_t columns)
-{
-    return gpu->caps.is_software && columns < 4 ? 8 : 4;
-}
-
 /* ----------------------------------------------------------------------------------------------------- packing */
 
 static uint32_t packed_stride(uint32_t width)
@@ -164,38 +158,6 @@ struct gpu_packed gpu_pack(struct gpu *gpu, uint64_t x, uint64_t up, uint32_t n,
 }
 
 /* ---------------------------------------------------------------------------------------------------- products */
-
-static void matvec(struct gpu *gpu, uint64_t x, const struct matmul_job *job, uint32_t n)
-{
-    const struct weight *w = job->w;
-    const struct params_matvec params = {
-        .w = w->addr,
-        .x = x,
-        .y = job->y,
-        .n_in = w->n_in,
-        .n_out = w->n_out,
-        .n = n,
-        .row_bytes = (uint32_t)w->row_bytes,
-        .add = job->add,
-    };
-    const uint32_t columns = n > 4 ? 8 : n > 2 ? 4 : n; /* few variants: each is compiled when first used */
-    const uint32_t rows = gpu_matvec_rows(gpu, columns);
-    const uint32_t subgroup = gpu->caps.subgroup, group = gpu->caps.is_software ? subgroup : 128;
-    const struct gpu_range y = gpu_floats(job->y, (uint64_t)n * w->n_out);
-    gpu_dispatch(gpu, &(struct gpu_dispatch){
-                          .label = "matvec",
-                          .shader = gpu_variant(SHADER_MATVEC_F32, w->format),
-                          .spec = {group, subgroup, gpu_is_whole(w, x), columns, rows},
-                          .n_spec = 5,
-                          .params = &params,
-                          .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(w->n_out, group / subgroup * rows)},
-                          .reads = {gpu_floats(x, (uint64_t)n * w->n_in), gpu_weight_range(w),
-                                    job->add ? y : (struct gpu_range){0}},
-                          .writes = {y},
-                          .flops = 2.0 * n * w->n_in * w->n_out,
-                      });
-}
 
 /* Completes and records d, which says what is touched and how many tiles of tokens there are. grouped: tokens of a
  * tile, or 0. */
@@ -287,13 +249,9 @@ void gpu_matmul(struct backend *b, uint64_t x, const struct matmul_job *jobs, ui
 {
     struct gpu *gpu = gpu_of(b);
     struct gpu_packed packed = {0};
-    if (gpu_matvec_one(gpu, &(struct norm_matmul){.n = n, .x = x, .jobs = jobs, .count = count})) return;
+    if (gpu_matvec(gpu, &(struct norm_matmul){.n = n, .x = x, .jobs = jobs, .count = count})) return;
     for (uint32_t i = 0; i < count; i++) {
         const bool halves = gpu_takes_halves(gpu, jobs[i].w);
-        if (n <= MATVEC_TOKENS) {
-            matvec(gpu, x, &jobs[i], n);
-            continue;
-        }
         if (halves && !packed.stride) packed = gpu_pack(gpu, x, 0, n, jobs[i].w->n_in, jobs[i].w->n_in);
         tiled(gpu, x, halves ? &packed : NULL, &jobs[i], n);
     }
