@@ -370,13 +370,21 @@ static void print_run(const struct resume_bench *b, const char *name, const stru
            run->identical ? "bit-identical" : "DIFFERENT");
 }
 
-static void print_saving(const struct bench_saving *s)
+/* How much longer reading takes for the checkpoints that are taken meanwhile. */
+static double take_share(const struct resume_bench *b)
 {
-    char bytes[32];
+    double reading = b->read_seconds / b->options->tokens * b->saving.checkpoint_tokens;
+    return b->saving.take_seconds / reading;
+}
+
+static void print_saving(const struct resume_bench *b)
+{
+    const struct bench_saving *s = &b->saving;
+    char bytes[32], tokens[32];
     printf("\nsaving    answering %.1f tok/s with the writer idle, %.1f while it writes: %.1f %% off (%u x %u tokens)\n"
-           "          a checkpoint of %s is taken from the device in %.1f ms\n",
+           "          a checkpoint of %s is taken from the device in %.1f ms: %.1f %% of reading its %s tokens\n",
            s->idle_rate, s->writing_rate, 100 * s->off, s->rounds, s->tokens, format_bytes(s->checkpoint_bytes, bytes),
-           1e3 * s->take_seconds);
+           1e3 * s->take_seconds, 100 * take_share(b), format_count(s->checkpoint_tokens, tokens));
 }
 
 /* Whether the cold run was one. */
@@ -410,7 +418,7 @@ static void print_table(const struct resume_bench *b)
         "load: waiting for the store, then rows and snapshot (checked, to the device); ask: %d tokens and the first of "
         "an answer;\nfirst tok: open + find + load + ask; ratio: re-read / first tok\n",
         QUESTION);
-    print_saving(&b->saving);
+    print_saving(b);
 }
 
 static void json_run(struct json *j, const struct resume_bench *b, const char *name, const struct resume_run *run)
@@ -429,16 +437,19 @@ static void json_run(struct json *j, const struct resume_bench *b, const char *n
     json_close(j, '}');
 }
 
-static void json_saving(struct json *j, const struct bench_saving *s)
+static void json_saving(struct json *j, const struct resume_bench *b)
 {
+    const struct bench_saving *s = &b->saving;
     json_open(j, "saving", '{');
     json_uint(j, "rounds", s->rounds);
     json_uint(j, "tokens", s->tokens);
+    json_uint(j, "checkpoint_tokens", s->checkpoint_tokens);
     json_uint(j, "checkpoint_bytes", s->checkpoint_bytes);
     json_real(j, "idle_tokens_per_second", s->idle_rate);
     json_real(j, "writing_tokens_per_second", s->writing_rate);
     json_real(j, "off", s->off);
     json_real(j, "take_seconds", s->take_seconds);
+    json_real(j, "take_share_of_reading", take_share(b));
     json_close(j, '}');
 }
 
@@ -466,7 +477,7 @@ static void print_json(const struct resume_bench *b)
         json_run(&j, b, "cold", &b->cold);
         json_bool(&j, "cold_is_cold", is_cold(b));
     }
-    json_saving(&j, &b->saving);
+    json_saving(&j, b);
     json_close(&j, '}');
     json_send(&j);
     json_free(&j);

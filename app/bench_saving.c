@@ -61,6 +61,7 @@ static int fill(struct saving *s, struct store_save *save, struct error *error)
     size_t full = save->count / STORE_SEGMENT, tail = save->count % STORE_SEGMENT;
     struct blob snapshot = {0};
     int rc = 0;
+    s->out->checkpoint_tokens = (uint32_t)save->count;
     s->out->checkpoint_bytes = 0;
     for (; !rc && save->n_rows < full; save->n_rows++)
         rc = take_rows(s, save->n_rows * STORE_SEGMENT, STORE_SEGMENT, &save->rows[save->n_rows], error);

@@ -21,7 +21,8 @@ struct bench_saving_params {
 
 struct bench_saving {
     uint32_t rounds, tokens;        /* tokens generated in each half of a round */
-    uint64_t checkpoint_bytes;      /* what the app saves every 8,192 tokens: their rows and a snapshot */
+    uint32_t checkpoint_tokens;     /* 8,192, or as many as there are: what the app reads between two checkpoints */
+    uint64_t checkpoint_bytes;      /* their rows and a snapshot */
     double idle_rate, writing_rate; /* tok/s, medians */
     double off;                     /* median of 1 - writing / idle within a round */
     double take_seconds;            /* median: from the device into the queue, on the thread that evaluates */

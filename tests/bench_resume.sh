@@ -39,6 +39,9 @@ for run in whole, half:
     need(s["rounds"] > 1 and s["tokens"] > 0 and s["checkpoint_bytes"] > run["snapshot_bytes"], "the checkpoint")
     need(min(s["idle_tokens_per_second"], s["writing_tokens_per_second"], s["take_seconds"]) > 0, "answering")
     need(-9 < s["off"] < 1, "how far off")
+    need(s["checkpoint_tokens"] == 1100 + run["question_tokens"], "the checkpoint's tokens")
+    reading = run["read_seconds"] / 1100 * s["checkpoint_tokens"]
+    need(abs(s["take_seconds"] / reading / s["take_share_of_reading"] - 1) < 1e-3, "the share of taking")
 # Pieces have a header of 176 bytes; a row of q8_0 has 34 bytes where f16 has 64.
 rows = [run["rows_bytes"] - 3 * 176 for run in (whole, half)]
 need(rows[0] * 34 == rows[1] * 64, "q8_0 rows are not about half")
