@@ -3,6 +3,7 @@
 // y[t] (+)= W x[t] for many tokens by products of 16 x 16 halves, summed in f32. The body of matmul_coop.comp and
 // matmul_plain.comp. A workgroup computes ROWS output rows of TOKENS tokens, STEP_RUNS runs of columns at a time: each
 // invocation decodes one run of a row, and together they fetch those columns of x, while the runs before are multiplied.
+// Grouped, where all that matters is that many loads are under way, they are fetched a step earlier still.
 // x is halves, each row times a power of two that p.scale undoes (pack.comp), and whole steps: beyond n_in it holds 0.
 //
 // Workgroups: (rows / ROWS, tokens / TOKENS or tiles). Specialised with OWN_ROWS * OWN_TOKENS matrices of 16 rows by 16
@@ -31,9 +32,11 @@ shared uvec4 tile[INPUTS > OUTPUTS ? INPUTS : OUTPUTS];
 #include "matrix16.glsl"
 #include "run_half.glsl"
 
+const uint AHEAD = GROUPED ? 2 : 1; // steps from fetching to multiplying
+
 uint64_t w_row, x_row[X_OWN]; // what this invocation fetches from
-run_raw w_raw;                // fetched and not yet in the tile
-uvec4 x_raw[X_OWN];
+run_raw w_raw, w_kept;        // fetched last, and next to go into the tile
+uvec4 x_raw[X_OWN], x_kept[X_OWN];
 
 // The matrix of this workgroup; its tokens are rows [first, end) of y.
 uint64_t tile_find(out uint first, out uint end)
@@ -77,18 +80,42 @@ void step_fetch(uint step, uint runs)
     w_raw = run_fetch(w_row, min(step * STEP_RUNS + id % STEP_RUNS, runs - 1), p.n_in);
 }
 
+void step_keep()
+{
+    w_kept = w_raw;
+    [[unroll]] for (uint i = 0; i < X_OWN; i++) x_kept[i] = x_raw[i];
+}
+
 void step_fill(uint step, uint runs)
 {
     const uint id = gl_LocalInvocationID.x, run = min(step * STEP_RUNS + id % STEP_RUNS, runs - 1);
     uvec4 h[4];
-    run_halves(w_raw, run, h);
+    run_halves(w_kept, run, h);
     barrier(); // the products of the step before
     [[unroll]] for (uint s = 0; s < 4; s++) tile[id / STEP_RUNS * PITCH + id % STEP_RUNS * 4 + s] = h[s];
     [[unroll]] for (uint i = 0; i < X_OWN; i++) {
         const uint at = id + i * GROUP;
-        if (at < X_WORDS) tile[(ROWS + at / X_ROW) * PITCH + at % X_ROW] = x_raw[i];
+        if (at < X_WORDS) tile[(ROWS + at / X_ROW) * PITCH + at % X_ROW] = x_kept[i];
     }
     barrier();
+}
+
+MATRIX_SUM acc[OWN_ROWS * OWN_TOKENS];
+
+// tokens: how many there are from own_token on.
+void step_multiply(uint own_row, uint own_token, uint tokens)
+{
+    [[unroll]] for (uint k = 0; k < 2 * STEP_RUNS; k++) {
+        MATRIX_WEIGHTS weights[OWN_ROWS];
+        [[unroll]] for (uint r = 0; r < OWN_ROWS; r++)
+            weights[r] = matrix_weights((own_row + 16 * r) * PITCH + 2 * k);
+        [[unroll]] for (uint t = 0; t < OWN_TOKENS; t++) {
+            // An expert's last tile is seldom full.
+            if (GROUPED && 16 * t >= tokens) continue;
+            const MATRIX_TOKENS x = matrix_tokens((ROWS + own_token + 16 * t) * PITCH + 2 * k);
+            [[unroll]] for (uint r = 0; r < OWN_ROWS; r++) matrix_add(weights[r], x, acc[t * OWN_ROWS + r]);
+        }
+    }
 }
 
 // Four rows of one token.
@@ -109,28 +136,15 @@ void main()
     const uint64_t w = tile_find(first, end);
     if (first >= end) return;
     const uint runs = (p.n_in + RUN - 1) / RUN, steps = (runs + STEP_RUNS - 1) / STEP_RUNS;
-    MATRIX_SUM acc[OWN_ROWS * OWN_TOKENS];
     [[unroll]] for (uint i = 0; i < OWN_ROWS * OWN_TOKENS; i++) matrix_clear(acc[i]);
 
     sources_find(w, top, first, end);
-    step_fetch(0, runs);
-    step_fill(0, runs);
-    [[dont_unroll]] for (uint step = 1; step <= steps; step++) {
-        const uint next = min(step, steps - 1);
-        step_fetch(next, runs);
-        [[unroll]] for (uint k = 0; k < 2 * STEP_RUNS; k++) {
-            MATRIX_WEIGHTS weights[OWN_ROWS];
-            [[unroll]] for (uint r = 0; r < OWN_ROWS; r++)
-                weights[r] = matrix_weights((own_row + 16 * r) * PITCH + 2 * k);
-            [[unroll]] for (uint t = 0; t < OWN_TOKENS; t++) {
-                // An expert's last tile is seldom full.
-                if (GROUPED && first + own_token + 16 * t >= end) continue;
-                const MATRIX_TOKENS tokens = matrix_tokens((ROWS + own_token + 16 * t) * PITCH + 2 * k);
-                [[unroll]] for (uint r = 0; r < OWN_ROWS; r++)
-                    matrix_add(weights[r], tokens, acc[t * OWN_ROWS + r]);
-            }
-        }
-        step_fill(next, runs);
+    [[dont_unroll]] for (uint step = 0; step < steps + AHEAD; step++) {
+        if (GROUPED) step_keep();
+        step_fetch(min(step, steps - 1), runs);
+        if (!GROUPED) step_keep();
+        if (step >= AHEAD) step_multiply(own_row, own_token, end - min(first + own_token, end));
+        if (step + 1 >= AHEAD) step_fill(min(step + 1 - AHEAD, steps - 1), runs);
     }
 
     const uint stage = gl_SubgroupID * STAGE;
