@@ -216,6 +216,8 @@ static void delta_chunk(struct gpu *gpu, const struct kda_delta *op, struct gpu_
                           .reads = {gpu_floats(op->q, count), gpu_floats(op->k, count), gpu_floats(op->v, count),
                                     gpu_floats(op->g, count), gpu_floats(op->beta, (uint64_t)op->n * op->n_head)},
                           .writes = {records},
+                          /* A_kk, A_qk, U and W: a token meets half a chunk in each. */
+                          .flops = 4.0 * KDA_CHUNK * (double)count,
                       });
 }
 
@@ -243,6 +245,7 @@ static void delta_scan(struct gpu *gpu, const struct kda_delta *op, struct gpu_r
                           .groups = {gpu_div_up(op->dim, walk ? 32 : width * per), op->n_head},
                           .reads = {records, state},
                           .writes = {state, gpu_floats(op->o, (uint64_t)op->n * op->n_head * op->dim)},
+                          .flops = 2.0 * op->n * op->n_head * op->dim * (3.0 * op->dim + KDA_CHUNK / 2.0),
                       });
 }
 
