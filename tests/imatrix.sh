@@ -33,6 +33,8 @@ print("".join(random.choice("zqxjkvbwgm") for _ in range(100)), end="")' >"$dir/
 
 expect 0 "100 tokens" imatrix "$dir/model.gguf" "$dir/text" -o "$dir/im.gguf" --chunk 40
 expect 0 "100 tokens" imatrix "$dir/model.gguf" "$dir/text" -o "$dir/im7.gguf" --chunk 40 --batch 7
+"$MAKE_MODEL" "$dir/odd.gguf" --preset odd || exit 1
+expect 0 "100 tokens" imatrix "$dir/odd.gguf" "$dir/text" -o "$dir/odd-im.gguf" --chunk 40
 
 python3 - "$dir" <<'PY' || failed=1
 import math, struct, sys
@@ -52,23 +54,33 @@ def check(what, good):
 check("not an imatrix", im.get("general.type") == "imatrix" and im.get("imatrix.chunk_count") == 3 and
       im.get("imatrix.chunk_size") == 40 and im.get("imatrix.datasets") == [dir + "/text"])
 
-# Every matrix that is multiplied while reading, and no other.
-told = {n[:-len(".in_sum2")] for n in im.tensors if n.endswith(".in_sum2")}
-vectors = {n for n, t in model.tensors.items() if len(t[1]) < 2 or "ssm_conv1d" in n or n.endswith("ssm_a")}
-want = set(model.tensors) - vectors - {"token_embd.weight", "output.weight"}
-check("told of %r" % sorted(told ^ want), told == want)
+# Every matrix that is multiplied while reading, and no other: each with as many inputs as there were tokens, or, over
+# its experts, choices.
+def check_all(what, model, im, tokens, used):
+    told = {n[:-len(".in_sum2")] for n in im.tensors if n.endswith(".in_sum2")}
+    vectors = {n for n, t in model.tensors.items() if len(t[1]) < 2 or "ssm_conv1d" in n or n.endswith("ssm_a")}
+    want = set(model.tensors) - vectors - {"token_embd.weight", "output.weight"}
+    check("%s: missing %r, too many %r" % (what, sorted(want - told), sorted(told - want)), told == want)
+    for layer in range(model.get("kimi-linear.block_count")):
+        check("%s: too few matrices of layer %d" % (what, layer),
+              sum(n.startswith("blk.%d." % layer) for n in told) >= 7)
+    for name in sorted(told & want):
+        n = floats(im.tensors[name + ".counts"][2])
+        if "_exps" in name:
+            check("%s: %s had %r inputs" % (what, name, n), sum(n) == tokens * used and max(n) <= tokens)
+        else:
+            check("%s: %s had %r inputs" % (what, name, n), set(n) == {tokens})
+    return told & want
 
 tokens, used = 103, 2
-for name in sorted(told & want):
+odd, odd_im = Gguf(dir + "/odd.gguf"), Gguf(dir + "/odd-im.gguf")
+check_all("odd", odd, odd_im, tokens, odd.get("kimi-linear.expert_used_count"))
+for name in sorted(check_all("tiny", model, im, tokens, used)):
     ne = model.tensors[name][1]
     n_mat = ne[2] if len(ne) > 2 else 1
     sums, counts = im.tensors[name + ".in_sum2"], im.tensors[name + ".counts"]
     check(name + " has another shape", sums[1] == [ne[0], n_mat] and counts[1] == [1, n_mat])
     n = floats(counts[2])
-    if "_exps" in name:
-        check("%s had %r inputs" % (name, n), sum(n) == tokens * used and max(n) <= tokens)
-    else:
-        check("%s had %r inputs" % (name, n), set(n) == {tokens})
     check(name + " has sums of experts that had no input",
           all(n[i // ne[0]] or x == 0 for i, x in enumerate(floats(sums[2]))))
     check(name + " has no sums", sum(floats(sums[2])) > 0)
@@ -121,7 +133,6 @@ expect 2 "MODEL FILE... -o OUT.gguf" imatrix "$dir/model.gguf" -o "$dir/none.ggu
 expect 4 "No such file" imatrix "$dir/model.gguf" "$dir/nothing" -o "$dir/none.gguf"
 expect 6 "cannot be written" imatrix "$dir/model.gguf" "$dir/text" -o "$dir/nowhere/none.gguf"
 expect 3 "not an imatrix file" quantize "$dir/model.gguf" "$dir/none.gguf" Q2_K --imatrix "$dir/model.gguf"
-"$MAKE_MODEL" "$dir/odd.gguf" --preset odd || exit 1
 expect 3 "another model" quantize "$dir/odd.gguf" "$dir/none.gguf" Q2_K --imatrix "$dir/im.gguf"
 test ! -e "$dir/none.gguf" || { echo "a refused run left a file"; failed=1; }
 exit $failed

@@ -44,14 +44,27 @@ static const char *name_of(const struct observer *o, const struct weight *w)
     return found ? found->name : NULL;
 }
 
-static void observe_matmul(struct backend *b, uint64_t x, const struct matmul_job *jobs, uint32_t count, uint32_t n)
+static void observe_jobs(const struct observer *o, uint64_t x, const struct matmul_job *jobs, uint32_t count,
+                         uint32_t n)
 {
-    const struct observer *o = observer_of(b);
     for (uint32_t i = 0; i < count; i++) {
         const char *name = name_of(o, jobs[i].w);
         if (name) o->observe(o->ctx, name, 0, cpu_at(x), n, jobs[i].w->n_in);
     }
+}
+
+static void observe_matmul(struct backend *b, uint64_t x, const struct matmul_job *jobs, uint32_t count, uint32_t n)
+{
+    const struct observer *o = observer_of(b);
+    observe_jobs(o, x, jobs, count, n);
     o->plain->matmul(b, x, jobs, count, n);
+}
+
+static void observe_norm_matmul(struct backend *b, const struct norm_matmul *p)
+{
+    const struct observer *o = observer_of(b);
+    o->plain->norm_matmul(b, p);
+    observe_jobs(o, p->a, p->jobs, p->count, p->n);
 }
 
 /* Queries meet k_b, and latents v_b, only in the absorbed form. */
@@ -117,8 +130,11 @@ int observer_install(struct observer **out, struct backend *b, const struct gguf
     o->plain = b->ops;
     o->ops = *b->ops;
     o->ops.matmul = observe_matmul;
+    o->ops.norm_matmul = observe_norm_matmul;
     o->ops.mla_attend = observe_attend;
     o->ops.moe_experts = observe_experts;
+    o->ops.kda_block = NULL; /* in one, there are products that are not seen */
+    o->ops.moe_block = NULL;
     b->ops = &o->ops;
     return 0;
 }
