@@ -117,15 +117,16 @@ static void a_shared_state_stays(void **state)
     store_close(&store);
 }
 
-static void hold_and_wait(int64_t session, int ready)
+/* Until it is killed, or the test is over. */
+static void hold_and_wait(int64_t session, int ready, int over)
 {
-    char path[128];
+    char path[128], byte;
     struct store *store;
     struct error error;
     snprintf(path, sizeof path, "%s/killed", folder);
     char answer = store_open(&store, path, &error) || store_session_hold(store, session, &error) ? 'n' : 'y';
-    if (write(ready, &answer, 1) == 1) pause();
-    _exit(1);
+    bool waits = write(ready, &answer, 1) == 1 && read(over, &byte, 1) == 0;
+    _exit(waits ? 0 : 1);
 }
 
 static void the_killed_hold_nothing(void **state)
@@ -134,11 +135,14 @@ static void the_killed_hold_nothing(void **state)
     struct store *store = open_store("killed");
     int64_t session = add_session(store);
     store_close(&store);
-    int ready[2];
+    int ready[2], over[2];
     char answer = 0;
-    assert_int_equal(pipe(ready), 0);
+    assert_int_equal(pipe(ready) | pipe(over), 0);
     pid_t child = fork();
-    if (!child) hold_and_wait(session, ready[1]);
+    if (!child) {
+        close(over[1]);
+        hold_and_wait(session, ready[1], over[0]);
+    }
     assert_int_equal(read(ready[0], &answer, 1), 1);
     assert_int_equal(answer, 'y');
     store = open_store("killed");
@@ -148,8 +152,7 @@ static void the_killed_hold_nothing(void **state)
     assert_int_equal(waitpid(child, NULL, 0), child);
     assert_int_equal(evict_all(store), 1);
     assert_false(is_there(store, session));
-    close(ready[0]);
-    close(ready[1]);
+    for (int i = 0; i < 2; i++) close(ready[i]), close(over[i]);
     store_close(&store);
 }
 
