@@ -13,6 +13,7 @@
 #include "staged.glsl"
 
 layout(constant_id = 6) const bool NORM = false;
+const uint AHEAD = 2; // loads of a row under way
 layout(push_constant) uniform push { params_matvec_one p; };
 #include "jobs.glsl"
 
@@ -54,9 +55,10 @@ void main()
     const uint runs = (p.jobs.n_in + RUN - 1) / RUN, pitch = pitch_of(runs), last = runs - 1;
     const uint64_t w = p.w + 16 * uint64_t(p.jobs.w_at[job]);
 
-    run_raw now[ROWS];
-    [[unroll]] for (uint r = 0; r < ROWS; r++)
-        now[r] = run_load(w + uint64_t(min(first + r, n_out - 1)) * p.jobs.row_bytes, min(lane, last), p.jobs.n_in);
+    run_raw now[AHEAD][ROWS];
+    [[unroll]] for (uint i = 0; i < AHEAD; i++)
+        [[unroll]] for (uint r = 0; r < ROWS; r++)
+            now[i][r] = run_load(w + uint64_t(min(first + r, n_out - 1)) * p.jobs.row_bytes, min(lane + i * TEAM, last), p.jobs.n_in);
     stage_x(pitch, 8 * runs);
     barrier();
 
@@ -69,15 +71,20 @@ void main()
     }
     float acc[ROWS];
     [[unroll]] for (uint r = 0; r < ROWS; r++) acc[r] = 0.0;
-    [[dont_unroll]] for (uint run = lane; run < runs; run += TEAM) {
-        run_raw next[ROWS];
-        [[unroll]] for (uint r = 0; r < ROWS; r++)
-            next[r] = run_load(w + uint64_t(min(first + r, n_out - 1)) * p.jobs.row_bytes, min(run + TEAM, last), p.jobs.n_in);
-        vec4 x[8], sums;
-        staged_load(run, pitch, x, sums);
-        [[unroll]] for (uint r = 0; r < ROWS; r++) {
-            acc[r] += run_times(now[r], run, x, sums);
-            now[r] = next[r];
+    [[dont_unroll]] for (uint some = lane; some < runs; some += AHEAD * TEAM) {
+        run_raw next[AHEAD][ROWS];
+        [[unroll]] for (uint i = 0; i < AHEAD; i++)
+            [[unroll]] for (uint r = 0; r < ROWS; r++)
+                next[i][r] = run_load(w + uint64_t(min(first + r, n_out - 1)) * p.jobs.row_bytes,
+                                      min(some + (AHEAD + i) * TEAM, last), p.jobs.n_in);
+        [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+            const uint run = some + i * TEAM;
+            if (run < runs) {
+                vec4 x[8], sums;
+                staged_load(run, pitch, x, sums);
+                [[unroll]] for (uint r = 0; r < ROWS; r++) acc[r] += run_times(now[i][r], run, x, sums);
+            }
+            [[unroll]] for (uint r = 0; r < ROWS; r++) now[i][r] = next[i][r];
         }
     }
     f32_ref y = f32_ref(p.y + 4 * uint64_t(p.jobs.y_at[job]));

@@ -13,6 +13,7 @@
 #include "staged.glsl"
 
 layout(constant_id = 6) const bool SHARED = true;
+const uint AHEAD = 3; // loads under way
 layout(push_constant) uniform push { params_moe_down_one p; };
 
 uint64_t matrix_of(uint k)
@@ -24,11 +25,16 @@ uint64_t matrix_of(uint k)
 void stage_hidden(uint runs, uint pitch)
 {
     const uint places = 8 * runs;
-    [[dont_unroll]] for (uint k = 0; k < p.n_used; k++) {
-        const float weight = f32_in(p.weight).v[k];
-        const uint64_t h = p.h + uint64_t(k) * p.n_in * 4;
-        for (uint place = gl_LocalInvocationID.x; place < places; place += GROUP)
-            stage(k * SLOTS * pitch, pitch, place, weight * load_place(h, place, p.n_in));
+    [[dont_unroll]] for (uint place = gl_LocalInvocationID.x; place < places; place += GROUP) {
+        [[dont_unroll]] for (uint k = 0; k < p.n_used; k += AHEAD) {
+            vec4 h[AHEAD];
+            [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+                const uint slot = min(k + i, p.n_used - 1);
+                h[i] = f32_in(p.weight).v[slot] * load_place(p.h + uint64_t(slot) * p.n_in * 4, place, p.n_in);
+            }
+            [[unroll]] for (uint i = 0; i < AHEAD; i++)
+                if (k + i < p.n_used) stage((k + i) * SLOTS * pitch, pitch, place, h[i]);
+        }
     }
     if (!SHARED) return;
     for (uint place = gl_LocalInvocationID.x; place < places; place += GROUP) {
@@ -37,41 +43,44 @@ void stage_hidden(uint runs, uint pitch)
     }
 }
 
+void pairs_load(uint first, uint lane, uint pair, uint pairs, uint rounds, out run_raw raw[AHEAD][ROWS])
+{
+    const uint last = (p.n_in + RUN - 1) / RUN - 1;
+    [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+        const uint at = min(pair + i, pairs - 1);
+        const uint64_t w = matrix_of(at / rounds);
+        [[unroll]] for (uint r = 0; r < ROWS; r++)
+            raw[i][r] = run_load(w + uint64_t(min(first + r, p.n_out - 1)) * p.row_bytes,
+                                 min(at % rounds * TEAM + lane, last), p.n_in);
+    }
+}
+
 void main()
 {
     const uint first = (gl_WorkGroupID.x * (GROUP / TEAM) + team_number()) * ROWS, lane = team_lane();
-    const uint runs = (p.n_in + RUN - 1) / RUN, pitch = pitch_of(runs), last = runs - 1;
+    const uint runs = (p.n_in + RUN - 1) / RUN, pitch = pitch_of(runs);
     const uint count = p.n_used + (SHARED ? 1 : 0);
-    uint64_t w = matrix_of(0);
-    run_raw now[ROWS];
-    [[unroll]] for (uint r = 0; r < ROWS; r++)
-        now[r] = run_load(w + uint64_t(min(first + r, p.n_out - 1)) * p.row_bytes, min(lane, last), p.n_in);
+    // Of pairs (k, run), AHEAD at a time: the next are loaded while these are multiplied.
+    const uint rounds = (runs + TEAM - 1) / TEAM, pairs = count * rounds;
+    run_raw now[AHEAD][ROWS];
+    pairs_load(first, lane, 0, pairs, rounds, now);
     stage_hidden(runs, pitch);
     barrier();
 
     float acc[ROWS];
     [[unroll]] for (uint r = 0; r < ROWS; r++) acc[r] = 0.0;
-    // Of a pair (k, run): what comes next is loaded while this one is multiplied.
-    const uint rounds = (runs + TEAM - 1) / TEAM;
-    uint k = 0, run = lane;
-    [[dont_unroll]] for (uint i = 0; i < count * rounds; i++) {
-        uint next_k = k, next_run = run + TEAM;
-        if (next_run - lane >= rounds * TEAM) {
-            next_k = k + 1;
-            next_run = lane;
-            if (next_k < count) w = matrix_of(next_k);
+    [[dont_unroll]] for (uint pair = 0; pair < pairs; pair += AHEAD) {
+        run_raw next[AHEAD][ROWS];
+        pairs_load(first, lane, pair + AHEAD, pairs, rounds, next);
+        [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+            const uint k = (pair + i) / rounds, run = (pair + i) % rounds * TEAM + lane;
+            if (pair + i < pairs && run < runs) {
+                vec4 x[8], sums;
+                staged_load(k * SLOTS * pitch + run, pitch, x, sums);
+                [[unroll]] for (uint r = 0; r < ROWS; r++) acc[r] += run_times(now[i][r], run, x, sums);
+            }
+            [[unroll]] for (uint r = 0; r < ROWS; r++) now[i][r] = next[i][r];
         }
-        run_raw next[ROWS];
-        [[unroll]] for (uint r = 0; r < ROWS; r++)
-            next[r] = run_load(w + uint64_t(min(first + r, p.n_out - 1)) * p.row_bytes, min(next_run, last), p.n_in);
-        if (run < runs) {
-            vec4 x[8], sums;
-            staged_load(k * SLOTS * pitch + run, pitch, x, sums);
-            [[unroll]] for (uint r = 0; r < ROWS; r++) acc[r] += run_times(now[r], run, x, sums);
-        }
-        [[unroll]] for (uint r = 0; r < ROWS; r++) now[r] = next[r];
-        k = next_k;
-        run = next_run;
     }
     f32_ref y = f32_ref(p.y);
     [[unroll]] for (uint r = 0; r < ROWS; r++) {

@@ -15,6 +15,8 @@
 layout(constant_id = 6) const uint SCORES = 8; // of an invocation: experts / SUBGROUP, rounded up
 layout(push_constant) uniform push { params_moe_up_one p; };
 
+const uint AHEAD = 2;       // loads of a row under way
+const uint PAIR = 2 * ROWS; // rows of both matrices
 const float LEAST = -3.4e38;
 const uint TAKEN = 0;
 
@@ -67,6 +69,16 @@ void choose()
     }
 }
 
+// A run of each row of both matrices.
+void rows_load(uint64_t gate, uint64_t up, uint first, uint run, out run_raw raw[PAIR])
+{
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        const uint64_t row = uint64_t(min(first + r, p.n_out - 1)) * p.row_bytes;
+        raw[2 * r] = run_load(gate + row, run, p.n_in);
+        raw[2 * r + 1] = run_load(up + row, run, p.n_in);
+    }
+}
+
 void main()
 {
     const uint first = (gl_WorkGroupID.x * (GROUP / TEAM) + team_number()) * ROWS, lane = team_lane();
@@ -79,26 +91,22 @@ void main()
     barrier();
 
     const uint64_t gate = p.gate + uint64_t(expert) * p.gate_bytes, up = p.up + uint64_t(expert) * p.up_bytes;
-    run_raw now[2 * ROWS];
-    [[unroll]] for (uint r = 0; r < ROWS; r++) {
-        const uint64_t row = uint64_t(min(first + r, p.n_out - 1)) * p.row_bytes;
-        now[2 * r] = run_load(gate + row, min(lane, last), p.n_in);
-        now[2 * r + 1] = run_load(up + row, min(lane, last), p.n_in);
-    }
-    float acc[2 * ROWS];
-    [[unroll]] for (uint r = 0; r < 2 * ROWS; r++) acc[r] = 0.0;
-    [[dont_unroll]] for (uint run = lane; run < runs; run += TEAM) {
-        run_raw next[2 * ROWS];
-        [[unroll]] for (uint r = 0; r < ROWS; r++) {
-            const uint64_t row = uint64_t(min(first + r, p.n_out - 1)) * p.row_bytes;
-            next[2 * r] = run_load(gate + row, min(run + TEAM, last), p.n_in);
-            next[2 * r + 1] = run_load(up + row, min(run + TEAM, last), p.n_in);
-        }
-        vec4 x[8], sums;
-        staged_load(run, pitch, x, sums);
-        [[unroll]] for (uint r = 0; r < 2 * ROWS; r++) {
-            acc[r] += run_times(now[r], run, x, sums);
-            now[r] = next[r];
+    run_raw now[AHEAD][PAIR];
+    [[unroll]] for (uint i = 0; i < AHEAD; i++) rows_load(gate, up, first, min(lane + i * TEAM, last), now[i]);
+    float acc[PAIR];
+    [[unroll]] for (uint r = 0; r < PAIR; r++) acc[r] = 0.0;
+    [[dont_unroll]] for (uint some = lane; some < runs; some += AHEAD * TEAM) {
+        run_raw next[AHEAD][PAIR];
+        [[unroll]] for (uint i = 0; i < AHEAD; i++)
+            rows_load(gate, up, first, min(some + (AHEAD + i) * TEAM, last), next[i]);
+        [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+            const uint run = some + i * TEAM;
+            if (run < runs) {
+                vec4 x[8], sums;
+                staged_load(run, pitch, x, sums);
+                [[unroll]] for (uint r = 0; r < PAIR; r++) acc[r] += run_times(now[i][r], run, x, sums);
+            }
+            [[unroll]] for (uint r = 0; r < PAIR; r++) now[i][r] = next[i][r];
         }
     }
     f32_ref h = f32_ref(p.h + uint64_t(gl_WorkGroupID.y) * p.n_out * 4);
