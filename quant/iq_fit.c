@@ -2,7 +2,7 @@
  *
  * Encoding of codebook super-blocks: each sub alone finds the step of the least error (a spread of starts, each
  * polished by least squares); d covers the largest; each sub takes the neighbouring scale that is best under that d; d
- * is solved anew and the choice made again. The best round is kept.
+ * is solved anew and the choice made again. The best round is kept, and stretched to the length of the weights.
  */
 #include "quant/iq_fit.h"
 #include "quant/fit.h"
@@ -143,6 +143,24 @@ static float solve_d(const struct iq_job *job, const struct iq_block *b)
     return aa > 0 ? as_half((float)(xa / aa)) : 0;
 }
 
+/* Least squares gives back less than there was: sum w x q = (1 - error) sum w x x, in every matrix, and what a model
+ * computes fades from layer to layer. d is stretched until both sums are equal, which costs a little squared error. */
+static void unshrink(const struct iq_job *job, struct iq_block *b)
+{
+    double xq = 0, xx = 0, plain_xq = 0, plain_qq = 0;
+    for (size_t i = 0; i < SUPER; i++) {
+        double q =
+            (double)b->d * job->shape->unit * (2 * b->scale[i / job->shape->sub] + 1) * unit_value(job->shape, b, i);
+        xq += job->w[i] * q * (double)job->x[i];
+        xx += job->w[i] * (double)job->x[i] * job->x[i];
+        plain_xq += q * (double)job->x[i];
+        plain_qq += q * q;
+    }
+    if (!(xq > 0.75 * xx && xq < xx)) return; /* hardly met at all, or met in full */
+    double stretch = xx / xq;
+    if (stretch * plain_qq <= 2 * plain_xq) b->d = as_half((float)(b->d * stretch)); /* else worse than zeros */
+}
+
 void iq_fit(const float *x, const float *w, const struct iq_shape *shape, struct iq_block *out)
 {
     struct iq_job job = {.x = x, .w = w, .shape = shape};
@@ -164,4 +182,5 @@ void iq_fit(const float *x, const float *w, const struct iq_shape *shape, struct
         }
         b.d = solve_d(&job, &b);
     }
+    unshrink(&job, out);
 }

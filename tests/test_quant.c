@@ -176,21 +176,23 @@ static double energy(const float *x, const float *w)
     return sum;
 }
 
-/* The error that encoders without importance keep small: that of weight x counts sqrt(1 + x^2 / mean of x^2), the mean
- * taken over a block (quant/fit.h). */
+/* The error that encoders without importance keep small, 1 - cos^2 of the angle between the weights and what came back:
+ * weight x counts sqrt(1 + x^2 / mean of x^2), the mean taken over a block (quant/fit.h). For a least-squares fit it is
+ * the NMSE; a stretch, as codebook formats have (quant/iq_fit.c), does not change it. */
 static double stressed_nmse(uint32_t block_len, const float *x, const float *back)
 {
-    double error = 0, all = 0;
+    double xq = 0, xx = 0, qq = 0;
     for (size_t first = 0; first < N; first += block_len) {
         double square = 0;
         for (size_t i = first; i < first + block_len; i++) square += (double)x[i] * x[i] / block_len;
         for (size_t i = first; i < first + block_len; i++) {
             double stress = block_len > 1 ? sqrt(1 + (double)x[i] * x[i] / square) : 1;
-            error += stress * ((double)x[i] - back[i]) * ((double)x[i] - back[i]);
-            all += stress * (double)x[i] * x[i];
+            xq += stress * (double)x[i] * back[i];
+            xx += stress * (double)x[i] * x[i];
+            qq += stress * (double)back[i] * back[i];
         }
     }
-    return error / all;
+    return fmax(0, 1 - xq * xq / (xx * qq));
 }
 
 static void test_normal_weights_come_back(void **state)
