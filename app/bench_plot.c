@@ -28,12 +28,15 @@ static double rows_gib(const struct bench_plan *plan, const struct bench_speed *
     return (double)(speed->rows[row].depth * speed->info.row_bytes) / (1 << 30);
 }
 
-/* The next of 1, 2, 5, 10, 20 ... */
+/* The next number that four ticks divide well. */
 static double round_up(double x)
 {
+    static const double steps[] = {1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10};
     if (x <= 0) return 1;
     const double ten = pow(10, floor(log10(x)));
-    return x <= ten ? ten : x <= 2 * ten ? 2 * ten : x <= 5 * ten ? 5 * ten : 10 * ten;
+    size_t i = 0;
+    while (x > steps[i] * ten * (1 + 1e-9)) i++;
+    return steps[i] * ten;
 }
 
 static double place_x(const struct panel *p, const struct bench_plan *plan, uint32_t depth)
@@ -86,15 +89,15 @@ static void draw_panel(FILE *f, struct panel *p, const struct bench_plan *plan, 
     for (size_t m = 0; m < count; m++) draw_line(f, p, plan, &speeds[m], colors[m]);
 }
 
-/* A model's name, with what XML would take for markup left out. */
+/* A model's name and layers, with what XML would take for markup left out. */
 static void draw_name(FILE *f, const struct bench_speed *speed, size_t at)
 {
     char name[SANITIZE_ROOM(128)];
     sanitize_line(speed->info.model_name, name, sizeof name);
     for (char *c = name; *c; c++)
         if (strchr("<>&\"'", *c)) *c = ' ';
-    fprintf(f, "<text x=\"%zu\" y=\"%d\" fill=\"%s\">%s</text>\n", LEFT + at * 260, TOP + HEIGHT + 48, colors[at],
-            name);
+    fprintf(f, "<text x=\"%zu\" y=\"%d\" fill=\"%s\">%s: %u KDA, %u MLA</text>\n", LEFT + at * 320, TOP + HEIGHT + 48,
+            colors[at], name, speed->info.n_kda, speed->info.n_mla);
 }
 
 static void draw(FILE *f, const struct bench_plan *plan, const struct bench_speed *speeds, size_t count)
