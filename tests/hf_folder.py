@@ -211,10 +211,10 @@ def same_decay(a, b):
 def same(first, second):
     a, b = Gguf(first), Gguf(second)
     bad = []
-    # What only the new file has: its type, and the template, which make() invents.
-    extra = {"general.file_type", "tokenizer.chat_template"}
+    # Not from the old file: the new one's type where that had none, and the template, which make() invents.
+    extra = {"general.file_type"} - set(a.values) | {"tokenizer.chat_template"}
     types = a.get("tokenizer.ggml.token_type")
-    for key in sorted(set(a.values) | set(b.values) - extra):
+    for key in sorted((set(a.values) | set(b.values)) - extra):
         x, y = a.values.get(key), b.values.get(key)
         if key == "tokenizer.ggml.tokens" and x and y:
             # Unused tokens have no name in the folder.
