@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Codebooks: the IQ formats store 4 or 8 weights at once as the number of an entry in a table of level patterns.
- * Looking up is for decoders, finding the nearest entry for encoders. Private to quant/.
+ * Looking up is for decoders, finding the nearest entry for encoders. Private to quant/, but for the codes: kernels decode
+ * with them too.
  */
 #ifndef LECTERN_QUANT_IQ_CODEBOOK_H
 #define LECTERN_QUANT_IQ_CODEBOOK_H

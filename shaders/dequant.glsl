@@ -74,6 +74,7 @@ void run_decode_part(uint64_t row, uint run, uint n, out float w[RUN])
 
 #include "dequant_32.glsl"
 #include "dequant_k.glsl"
+#include "dequant_iq.glsl"
 
 // Where nothing else is said, a run is 32 neighbours.
 #ifndef WEIGHT_COLUMNS

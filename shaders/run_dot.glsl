@@ -290,6 +290,30 @@ float run_times(run_raw w, uint run, vec4 x[8], vec4 sums)
 }
 #endif
 
+// Products of decoded weights.
+float decoded_times(float w[RUN], vec4 x[8])
+{
+    vec4 sum = vec4(0.0);
+    [[unroll]] for (uint i = 0; i < 8; i++)
+        sum = fma(vec4(w[4 * i], w[4 * i + 1], w[4 * i + 2], w[4 * i + 3]), x[i], sum);
+    return total(sum);
+}
+
+#if defined(WEIGHT_BITS)
+#define WEIGHT_DOT
+#define run_raw run_bits
+run_raw run_load(uint64_t row, uint run, uint n_in)
+{
+    return bits_load(row, run);
+}
+float run_times(run_raw raw, uint run, vec4 x[8], vec4 sums)
+{
+    float w[RUN];
+    bits_decode(raw, w);
+    return decoded_times(w, x);
+}
+#endif
+
 // Other formats are decoded as they are loaded.
 #ifndef WEIGHT_DOT
 struct run_raw {
@@ -303,9 +327,6 @@ run_raw run_load(uint64_t row, uint run, uint n_in)
 }
 float run_times(run_raw raw, uint run, vec4 x[8], vec4 sums)
 {
-    vec4 sum = vec4(0.0);
-    [[unroll]] for (uint i = 0; i < 8; i++)
-        sum = fma(vec4(raw.w[4 * i], raw.w[4 * i + 1], raw.w[4 * i + 2], raw.w[4 * i + 3]), x[i], sum);
-    return total(sum);
+    return decoded_times(raw.w, x);
 }
 #endif

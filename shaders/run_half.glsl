@@ -74,6 +74,20 @@ void run_halves(run_raw raw, uint run, out uvec4 h[4])
     }
 }
 
+#elif defined(WEIGHT_BITS)
+
+#define run_raw run_bits
+run_raw run_fetch(uint64_t row, uint run, uint n_in)
+{
+    return bits_load(row, run);
+}
+void run_halves(run_raw raw, uint run, out uvec4 h[4])
+{
+    float w[RUN];
+    bits_decode(raw, w);
+    [[unroll]] for (uint s = 0; s < 4; s++) h[s] = halves_of(w, s);
+}
+
 #else
 
 struct run_raw {

@@ -411,6 +411,8 @@ static void test_moe(void **state)
         {"F32", "IQ4_XS", "IQ4_NL", "Q5_0", "Q5_1", false, 256, 96, 64, 8, 2, false},
         {"F32", "MXFP4", "MXFP4", "Q4_1", "Q8_0", false, 96, 64, 32, 8, 2, false},
         {"Q8_0", "TQ2_0", "TQ1_0", NULL, NULL, false, 256, 256, 0, 8, 2, false},
+        {"F32", "IQ2_XXS", "IQ3_XXS", "IQ2_XS", "IQ3_XXS", false, 512, 256, 256, 8, 2, true},
+        {"F32", "IQ1_S", "IQ1_M", "IQ3_S", "IQ2_S", true, 256, 256, 256, 8, 2, false},
         {"F32", "F32", "F32", NULL, NULL, false, 33, 5, 0, 64, 12, false}, /* by steps where a subgroup is 8 */
     };
     const size_t count = sizeof cases / sizeof *cases;

@@ -284,9 +284,9 @@ static void test_types(void **state)
 {
     static const enum engine_dtype dtypes[] = {ENGINE_F32, ENGINE_F16, ENGINE_Q8_0};
     static const enum quant_type types[][2] = {
-        {QUANT_F32, QUANT_BF16},    {QUANT_Q8_0, QUANT_Q8_0},  {QUANT_Q5_0, QUANT_Q4_K}, {QUANT_F16, QUANT_Q6_K},
-        {QUANT_Q4_0, QUANT_Q3_K},   {QUANT_Q4_1, QUANT_Q2_K},  {QUANT_Q5_1, QUANT_Q5_K}, {QUANT_IQ4_NL, QUANT_IQ4_XS},
-        {QUANT_MXFP4, QUANT_TQ2_0}, {QUANT_MXFP4, QUANT_TQ1_0}};
+        {QUANT_F32, QUANT_BF16},    {QUANT_Q8_0, QUANT_Q8_0},   {QUANT_Q5_0, QUANT_Q4_K}, {QUANT_F16, QUANT_Q6_K},
+        {QUANT_Q4_0, QUANT_Q3_K},   {QUANT_Q4_1, QUANT_Q2_K},   {QUANT_Q5_1, QUANT_Q5_K}, {QUANT_IQ4_NL, QUANT_IQ4_XS},
+        {QUANT_MXFP4, QUANT_TQ2_0}, {QUANT_MXFP4, QUANT_TQ1_0}, {QUANT_Q8_0, QUANT_IQ2_S}};
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
         for (size_t j = 0; j < sizeof types / sizeof *types; j++)
             attend(*state, &(struct attend_case){mini, dtypes[i], types[j][0], types[j][1], 70, 7});

@@ -185,6 +185,10 @@ static void test_experts(void **state)
         {"MXFP4", "MXFP4", "Q5_1", 20, 96, 64, 8, 2, false},
         {"IQ4_XS", "IQ4_XS", "IQ4_NL", 3, 256, 256, 8, 2, false},
         {"Q5_K", "Q4_0", "Q4_1", 20, 256, 96, 8, 2, false},
+        {"IQ2_XXS", "IQ2_XXS", "IQ2_S", 3, 256, 256, 8, 2, false},
+        {"IQ2_XS", "IQ2_XS", "IQ3_XXS", 20, 256, 256, 8, 2, false},
+        {"IQ3_S", "IQ3_S", "IQ3_S", 3, 256, 256, 8, 2, false},
+        {"IQ1_S", "IQ1_S", "IQ1_M", 20, 256, 256, 8, 2, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (check_wanted(cases[i].gate) && check_wanted(cases[i].down)) experts(*state, &cases[i]);

@@ -14,9 +14,10 @@ struct check_weight {
 };
 
 /* The formats that both backends have. */
-static const char *const check_formats[] = {"F32",  "F16",  "BF16", "Q8_0",  "Q6_K",   "Q4_K",
-                                            "Q5_0", "Q5_K", "Q3_K", "Q2_K",  "IQ4_NL", "IQ4_XS",
-                                            "Q4_0", "Q4_1", "Q5_1", "MXFP4", "TQ1_0",  "TQ2_0"};
+static const char *const check_formats[] = {"F32",    "F16",   "BF16",    "Q8_0",   "Q6_K",   "Q4_K",  "Q5_0",
+                                            "Q5_K",   "Q3_K",  "Q2_K",    "IQ4_NL", "IQ4_XS", "Q4_0",  "Q4_1",
+                                            "Q5_1",   "MXFP4", "TQ1_0",   "TQ2_0",  "IQ1_S",  "IQ1_M", "IQ2_XXS",
+                                            "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"};
 enum { CHECK_FORMATS = sizeof check_formats / sizeof *check_formats };
 
 /* LECTERN_TYPES, a list like "Q4_K,Q6_K", leaves out products in all other formats: a real GPU's driver takes its time
@@ -44,6 +45,29 @@ static inline double check_rounded(uint32_t factors)
     return factors * 0x1p-22;
 }
 
+/* Whether a format has codebooks. */
+static inline bool check_codebook(const struct quant_format *f)
+{
+    return !strncmp(f->name, "IQ1_", 4) || !strncmp(f->name, "IQ2_", 4) || !strncmp(f->name, "IQ3_", 4);
+}
+
+/* Makes everything of blocks with codebooks random but d: every entry, sign and scale is met, and encoding, which
+ * searches, is spared. The half d comes first, but in IQ1_M lies on top of four u16 at the end. */
+static inline void check_scramble(struct check *c, const struct quant_format *f, unsigned char *blocks, size_t bytes)
+{
+    const bool spread = !strcmp(f->name, "IQ1_M");
+    static const uint16_t d = 0x2400; /* 1/64 */
+    for (size_t i = 0; i < bytes; i++) blocks[i] = (unsigned char)(check_uniform(c) * 256);
+    for (unsigned char *b = blocks; b < blocks + bytes; b += f->block_bytes) {
+        for (size_t j = 0; spread && j < 4; j++)
+            b[49 + 2 * j] = (unsigned char)((b[49 + 2 * j] & 15) | (d >> (4 * j) & 15) << 4);
+        if (!spread) {
+            b[0] = (unsigned char)d;
+            b[1] = (unsigned char)(d >> 8);
+        }
+    }
+}
+
 static inline struct check_weight check_weight(struct check *c, const char *format, uint32_t n_in, uint32_t n_out,
                                                uint32_t n_mat)
 {
@@ -57,7 +81,10 @@ static inline struct check_weight check_weight(struct check *c, const char *form
     assert_true(out.values && out.blocks && row);
     for (size_t r = 0; r < rows; r++) {
         for (uint32_t i = 0; i < n_in; i++) row[i] = check_normal(c);
-        f->encode(row, NULL, out.blocks + r * row_bytes, n_in);
+        if (check_codebook(f))
+            check_scramble(c, f, out.blocks + r * row_bytes, row_bytes);
+        else
+            f->encode(row, NULL, out.blocks + r * row_bytes, n_in);
         f->decode(out.blocks + r * row_bytes, out.values + r * n_in, n_in);
     }
     free(row);

@@ -57,6 +57,12 @@
     X(GetPipelineCacheData)                                                                                            \
     X(CreatePipelineLayout)                                                                                            \
     X(DestroyPipelineLayout)                                                                                           \
+    X(CreateDescriptorSetLayout)                                                                                       \
+    X(DestroyDescriptorSetLayout)                                                                                      \
+    X(CreateDescriptorPool)                                                                                            \
+    X(DestroyDescriptorPool)                                                                                           \
+    X(AllocateDescriptorSets)                                                                                          \
+    X(UpdateDescriptorSets)                                                                                            \
     X(CreateComputePipelines)                                                                                          \
     X(DestroyPipeline)                                                                                                 \
     X(CreateQueryPool)                                                                                                 \
@@ -65,6 +71,7 @@
     X(CmdResetQueryPool)                                                                                               \
     X(CmdWriteTimestamp)                                                                                               \
     X(CmdBindPipeline)                                                                                                 \
+    X(CmdBindDescriptorSets)                                                                                           \
     X(CmdPushConstants)                                                                                                \
     X(CmdDispatch)                                                                                                     \
     X(CmdDispatchIndirect)                                                                                             \

@@ -225,6 +225,7 @@ int gpu_begin(struct gpu *gpu, struct error *error)
     rec->n_read = rec->n_written = 0;
     rec->dispatches = rec->barriers = 0;
     gpu->error = (struct error){0};
+    gpu_codebook_bind(gpu, commands);
     gpu_profile_begin(gpu, commands);
     return 0;
 }

@@ -8,6 +8,7 @@
  *   transfer.c  uploads, downloads, what travels with a batch
  *   command.c   recording: dispatches, copies, the barriers between them; submitting and waiting
  *   weight.c    weights, packed for wide loads
+ *   codebook.c  the codebooks of the IQ formats
  *   pipeline.c  kernels: a shader with its specialisation constants, made when first asked for
  *   cache.c     compiled kernels kept on disk
  *   backend.c   the table of operations, opening and closing
@@ -15,7 +16,8 @@
  *
  * An operation calls gpu_dispatch with a kernel, its parameters (structs of shaders/params.h, sent as push constants)
  * and the memory it reads and writes. The recorder puts a barrier before a dispatch exactly when one of those ranges
- * conflicts with what has been touched since the last barrier. There are no descriptors: every operand is an address.
+ * conflicts with what has been touched since the last barrier. Every operand is an address; there is one descriptor,
+ * of the codebooks.
  *
  * Failure while recording is kept in gpu->error (the first one wins), turns the rest of the recording into nothing,
  * and is what submit returns.
@@ -111,6 +113,13 @@ struct gpu_put { /* what a batch takes along */
     size_t bytes, at; /* in the host memory it goes through */
 };
 
+struct gpu_codebook { /* codebook.c: the table, and what binds it; all but the layout only when loaded */
+    uint64_t addr;
+    VkDescriptorSetLayout layout;
+    VkDescriptorPool pool;
+    VkDescriptorSet set;
+};
+
 /* Rows of activations as halves; the rest is used inside one operation, so that all kinds of them share it. */
 enum gpu_scratch_use {
     GPU_SCRATCH_PACK,
@@ -151,6 +160,7 @@ struct gpu {
     struct gpu_recorder recorder;
     struct gpu_profile *profile; /* command.c: NULL unless timing */
 
+    struct gpu_codebook codebook;
     VkPipelineCache pipeline_cache;
     char *cache_path;   /* its file, or NULL */
     size_t cache_bytes; /* of it, when it was read */
@@ -224,6 +234,16 @@ void gpu_transfer_destroy(struct gpu *);
 /* ---------------------------------------------------------------------------------------------------- weight.c */
 
 int gpu_weight_load(struct backend *, const struct gguf_tensor *, struct weight *out, struct error *);
+
+/* -------------------------------------------------------------------------------------------------- codebook.c */
+
+/* Whether kernels decode a format through a codebook. */
+bool gpu_codebook_wanted(const struct quant_format *);
+int gpu_codebook_layout(struct gpu *, struct error *); /* before pipelines are made */
+/* Before the first weight of such a format is used. Again: nothing. */
+int gpu_codebook_load(struct gpu *, struct error *);
+void gpu_codebook_bind(struct gpu *, VkCommandBuffer);
+void gpu_codebook_destroy(struct gpu *);
 
 /* --------------------------------------------------------------------------------------------------- command.c */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Kernels: a shader and its specialisation constants make a pipeline, when first dispatched. All share one layout: push
- * constants, no descriptors.
+ * constants, and the descriptor of the codebooks.
  */
 #include "engine/gpu/gpu.h"
 
@@ -19,8 +19,12 @@ struct gpu_kernel {
 int gpu_pipelines_create(struct gpu *gpu, struct error *error)
 {
     const VkPushConstantRange push = {.stageFlags = VK_SHADER_STAGE_COMPUTE_BIT, .size = PUSH_BYTES};
+    int rc = gpu_codebook_layout(gpu, error);
+    if (rc) return rc;
     const VkPipelineLayoutCreateInfo layout = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
+        .setLayoutCount = 1,
+        .pSetLayouts = &gpu->codebook.layout,
         .pushConstantRangeCount = 1,
         .pPushConstantRanges = &push,
     };
@@ -42,6 +46,7 @@ void gpu_pipelines_destroy(struct gpu *gpu)
     }
     if (gpu->pipeline_cache) gpu->vk.DestroyPipelineCache(gpu->device, gpu->pipeline_cache, NULL);
     if (gpu->pipeline_layout) gpu->vk.DestroyPipelineLayout(gpu->device, gpu->pipeline_layout, NULL);
+    gpu_codebook_destroy(gpu);
 }
 
 static VkResult pipeline_create(struct gpu *gpu, const struct gpu_dispatch *d, VkPipeline *out)

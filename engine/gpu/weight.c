@@ -4,7 +4,7 @@
  * of every group of eight blocks of a row, first the small fields of all eight (scales), then their bodies. A row
  * starts on a multiple of 16 bytes, and so does a group (of MXFP4: of 8), which is as long as its eight blocks. The
  * last group of a row may have fewer bodies, but room for all eight small fields. shaders/dequant_*.glsl read this. The
- * blocks of Q4_K, Q5_K and IQ4_XS stay as they are: their lengths are multiples of 8 or 16.
+ * blocks of Q4_K, Q5_K, IQ4_XS and IQ1_M stay as they are: their lengths are multiples of 8 or 16.
  */
 #include "engine/gpu/gpu.h"
 
@@ -33,6 +33,12 @@ static const struct packing packings[] = {
     {QUANT_Q2_K, {{80, 4}, {0, 80}}, 2},            /* scale and least; those of 16, bits */
     {QUANT_Q3_K, {{108, 2}, {96, 12}, {0, 96}}, 3}, /* scale; scales of 16; third bits, bits */
     {QUANT_Q6_K, {{208, 2}, {0, 208}}, 2},          /* scale; low bits, high bits, scales of 16 */
+    {QUANT_IQ1_S, {{0, 2}, {2, 48}}, 2},            /* scale; entries, upper bits and scales */
+    {QUANT_IQ2_XXS, {{0, 2}, {2, 64}}, 2},          /* scale; entries and signs */
+    {QUANT_IQ2_XS, {{0, 2}, {66, 8}, {2, 64}}, 3},  /* scale; scales of 16; entries and signs */
+    {QUANT_IQ2_S, {{0, 2}, {66, 16}, {2, 64}}, 3},  /* scale; upper bits, scales of 16; entries, signs */
+    {QUANT_IQ3_XXS, {{0, 2}, {2, 96}}, 2},          /* scale; entries, signs */
+    {QUANT_IQ3_S, {{0, 2}, {106, 4}, {2, 104}}, 3}, /* scale; scales of 32; entries, ninth bits, signs */
     {QUANT_TQ1_0, {{52, 2}, {0, 52}}, 2},           /* scale; trits */
     {QUANT_TQ2_0, {{64, 2}, {0, 64}}, 2},           /* scale; bits */
 };
@@ -117,7 +123,8 @@ int gpu_weight_load(struct backend *b, const struct gguf_tensor *t, struct weigh
                        .row_bytes = packing ? packed_row_bytes(packing, t->format, t->ne[0])
                                             : quant_row_bytes(t->format, t->ne[0])};
     w.mat_bytes = w.row_bytes * w.n_out;
-    int rc = gpu_alloc(gpu, (size_t)(w.mat_bytes * w.n_mat), label, &w.addr, error);
+    int rc = gpu_codebook_wanted(t->format) ? gpu_codebook_load(gpu, error) : 0;
+    if (!rc) rc = gpu_alloc(gpu, (size_t)(w.mat_bytes * w.n_mat), label, &w.addr, error);
     if (rc) return rc;
     rc = packing ? upload_packed(gpu, t, packing, &w, error) : gpu_upload(gpu, w.addr, t->data, t->bytes, error);
     if (rc)
