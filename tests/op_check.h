@@ -155,8 +155,10 @@ static inline void check_read(struct check *c, struct check_buffer *b, const cha
     free(image);
 }
 
-/* Normalised mean squared error of b against want; any result that is not finite makes it infinite. */
-static inline void check_nmse(struct check *c, struct check_buffer *b, const double *want, double most,
+/* Mean squared error of b against want, normalised by what want and the terms it is a sum of have of power at least: a
+ * lone sum may be near nothing while its terms, to which rounding is relative, are not. Any result that is not finite
+ * makes it infinite. */
+static inline void check_sums(struct check *c, struct check_buffer *b, const double *want, double power, double most,
                               const char *what)
 {
     double wrong = 0, all = 0;
@@ -166,8 +168,16 @@ static inline void check_nmse(struct check *c, struct check_buffer *b, const dou
         wrong += difference * difference;
         all += want[i] * want[i];
     }
+    if (all < power) all = power;
     const double nmse = wrong == 0 ? 0 : wrong / all;
     if (!(nmse <= most)) fail_msg("%s: NMSE %.3g on %s, at most %.3g", what, nmse, c->backend->name, most);
+}
+
+/* The same where only the results' own power is known. */
+static inline void check_nmse(struct check *c, struct check_buffer *b, const double *want, double most,
+                              const char *what)
+{
+    check_sums(c, b, want, 0, most, what);
 }
 
 /* What all tests run on: the C twin; the GPU under validation; the kernels that only real GPUs get: on one, without
