@@ -22,8 +22,7 @@ int device_open(struct backend **out, const struct device_choice *, const struct
 /* Messages of the validation layers so far; 0 on the cpu. */
 uint32_t device_messages(const struct backend *);
 
-/* Working memory the backend takes beside what graph.c allocates. For the cpu exact; a gpu backend keeps the same
- * intermediate results once, and staging buffers: an estimate, on the safe side. */
+/* Working memory the backend takes beside what graph.c allocates. */
 uint64_t device_scratch(const struct device_choice *, const struct shape *, uint32_t batch, uint32_t threads);
 /* Memory of this machine that the backend takes beside the device's own. */
 uint64_t device_host_bytes(const struct device_choice *);
