@@ -3,21 +3,11 @@
  * The kimi-k2 splitter: hard cases with the pieces a backtracking regex engine gives for the same pattern, the cuts of
  * long runs, and random bytes.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
+#include "tests/split_kit.h"
 
-#include "engine/pretokenize.h"
-
-/* Pieces are parted by '|', or by '~' where the text has a '|'. */
-static const struct {
-    const char *text, *pieces;
-} cases[] = {
+static const struct split_case cases[] = {
     {"getUserName", "get|User|Name"},
     {"iPhone", "i|Phone"},
     {"helloWorld", "hello|World"},
@@ -109,34 +99,10 @@ static const struct {
     {"a\341\232\200\341\232\200b", "a|\341\232\200|\341\232\200b"},
 };
 
-/* The pieces of text in a heap copy without a byte to spare, joined by the separator. */
-static char *split(const char *text, size_t len, char separator)
-{
-    char *copy = malloc(len), *joined = malloc(2 * len + 1);
-    assert_true(copy && joined);
-    memcpy(copy, text, len);
-    struct pretokenizer walk = {.text = copy, .len = len};
-    const char *piece;
-    size_t n, at = 0;
-    while (pretokenizer_next(&walk, &piece, &n)) {
-        assert_true(n > 0);
-        if (at > 0) joined[at++] = separator;
-        memcpy(joined + at, piece, n);
-        at += n;
-    }
-    joined[at] = 0;
-    free(copy);
-    return joined;
-}
-
 static void hard_cases(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *got = split(cases[i].text, strlen(cases[i].text), strchr(cases[i].text, '|') ? '~' : '|');
-        assert_string_equal(got, cases[i].pieces);
-        free(got);
-    }
+    check_cases(PRETOKENIZE_KIMI_K2, cases, sizeof cases / sizeof *cases);
 }
 
 static void stray_bytes_are_symbols(void **state)
@@ -151,7 +117,7 @@ static void stray_bytes_are_symbols(void **state)
         {"\300\257 \364\220\200\200", "\300\257| \364\220\200\200"}, /* overlong; beyond U+10FFFF */
     };
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
-        char *got = split(broken[i].text, strlen(broken[i].text), '|');
+        char *got = split(PRETOKENIZE_KIMI_K2, broken[i].text, strlen(broken[i].text), '|');
         assert_string_equal(got, broken[i].pieces);
         free(got);
     }
@@ -186,12 +152,6 @@ static void long_runs_are_cut(void **state)
     check_run("!\034", 20000, "", (size_t[]){40000, 0});   /* so this is no run, and one piece */
 }
 
-static uint32_t next_random(uint64_t *seed)
-{
-    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)(*seed >> 33);
-}
-
 static void pieces_are_the_text(void **state)
 {
     (void)state;
@@ -204,7 +164,7 @@ static void pieces_are_the_text(void **state)
             uint32_t r = next_random(&seed);
             text[i] = round % 2 ? (char)(r % 255 + 1) : letters[r % (sizeof letters - 1)];
         }
-        char *joined = split(text, len, 0);
+        char *joined = split(PRETOKENIZE_KIMI_K2, text, len, 0);
         size_t at = 0;
         for (size_t i = 0; at < len; i++) {
             if (joined[i] != 0) assert_int_equal(joined[i], text[at++]);
@@ -228,8 +188,8 @@ static void a_blank_line_parts(void **state)
         while (len == cut || strchr(" \n\r\t\302", text[cut]))
             len =
                 cut + (size_t)sprintf(text + cut, "%s%s", bits[next_random(&seed) % 15], bits[next_random(&seed) % 15]);
-        char *whole = split(text, len, '|'), *first = split(text, cut, '|'),
-             *second = split(text + cut, len - cut, '|');
+        char *whole = split(PRETOKENIZE_KIMI_K2, text, len, '|'), *first = split(PRETOKENIZE_KIMI_K2, text, cut, '|'),
+             *second = split(PRETOKENIZE_KIMI_K2, text + cut, len - cut, '|');
         char joined[512];
         snprintf(joined, sizeof joined, "%s|%s", first, second);
         assert_string_equal(joined, whole);

@@ -3,21 +3,11 @@
  * The deepseek-llm splitter: hard cases with the pieces that Hugging Face's tokenizers 0.23 gives for the pre_tokenizer
  * of DeepSeek-V2's tokenizer.json; bytes that are no text; cuts that change nothing; the time of long pieces.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
+#include "tests/split_kit.h"
 
-#include "engine/pretokenize.h"
-
-/* Pieces are parted by '|', or by '~' where the text has a '|'. */
-static const struct {
-    const char *text, *pieces;
-} cases[] = {
+static const struct split_case cases[] = {
     {"getUserName", "getUserName"},
     {"don't stop", "don|'|t| stop"},
     {"DON'T", "DON|'|T"},
@@ -84,40 +74,10 @@ static const struct {
     {"#define X 1\r", "#|define| X| |1|\r"},
 };
 
-/* The pieces of text in a heap copy without a byte to spare, joined by the separator. */
-static char *split(const char *text, size_t len, char separator)
-{
-    char *copy = malloc(len + !len), *joined = malloc(2 * len + 1);
-    assert_true(copy && joined);
-    memcpy(copy, text, len);
-    struct pretokenizer walk = {.text = copy, .len = len, .kind = PRETOKENIZE_DEEPSEEK_LLM};
-    const char *piece;
-    size_t n, at = 0;
-    while (pretokenizer_next(&walk, &piece, &n)) {
-        assert_true(n > 0);
-        if (at > 0) joined[at++] = separator;
-        memcpy(joined + at, piece, n);
-        at += n;
-    }
-    joined[at] = 0;
-    free(copy);
-    return joined;
-}
-
 static void hard_cases(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *got = split(cases[i].text, strlen(cases[i].text), strchr(cases[i].text, '|') ? '~' : '|');
-        assert_string_equal(got, cases[i].pieces);
-        free(got);
-    }
-}
-
-static uint32_t next_random(uint64_t *seed)
-{
-    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)(*seed >> 33);
+    check_cases(PRETOKENIZE_DEEPSEEK_LLM, cases, sizeof cases / sizeof *cases);
 }
 
 static void pieces_are_the_text(void **state)
@@ -128,7 +88,7 @@ static void pieces_are_the_text(void **state)
         char text[64];
         size_t len = 1 + next_random(&seed) % (sizeof text - 1), at = 0;
         for (size_t i = 0; i < len; i++) text[i] = (char)(next_random(&seed) % 255 + 1);
-        char *joined = split(text, len, 0);
+        char *joined = split(PRETOKENIZE_DEEPSEEK_LLM, text, len, 0);
         for (size_t i = 0; at < len; i++)
             if (joined[i] != 0) assert_int_equal(joined[i], text[at++]);
         free(joined);
@@ -137,7 +97,9 @@ static void pieces_are_the_text(void **state)
 
 static void check_cut(const char *text, size_t cut, size_t len)
 {
-    char *whole = split(text, len, '|'), *first = split(text, cut, '|'), *second = split(text + cut, len - cut, '|');
+    char *whole = split(PRETOKENIZE_DEEPSEEK_LLM, text, len, '|'),
+         *first = split(PRETOKENIZE_DEEPSEEK_LLM, text, cut, '|'),
+         *second = split(PRETOKENIZE_DEEPSEEK_LLM, text + cut, len - cut, '|');
     char joined[512];
     snprintf(joined, sizeof joined, "%s|%s", first, second);
     assert_string_equal(joined, whole);
