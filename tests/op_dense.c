@@ -106,11 +106,11 @@ static double terms_power(const struct check_weight *w, uint32_t r, const float 
     return sum;
 }
 
-/* Two jobs on one x: the first sets, the second adds. */
-static void product(struct check *c, const char *format, uint32_t n_in, uint32_t n_out, uint32_t n)
+/* Two jobs on one x of that scale: the first sets, the second adds. */
+static void product(struct check *c, const char *format, uint32_t n_in, uint32_t n_out, uint32_t n, float scale)
 {
     struct check_weight a = check_weight(c, format, n_in, n_out, 1), b = check_weight(c, format, n_in, n_out + 2, 1);
-    struct check_buffer *x = check_floats(c, (size_t)n * n_in, 1);
+    struct check_buffer *x = check_floats(c, (size_t)n * n_in, scale);
     struct check_buffer *y = check_output(c, (size_t)n * n_out), *z = check_floats(c, (size_t)n * (n_out + 2), 5);
     double *want_y = check_doubles(c, y->count), *want_z = check_doubles(c, z->count);
     double power = 0; /* of y's terms, where there are few results */
@@ -140,8 +140,8 @@ static void products(struct check *c, const char *format, const uint32_t *widths
     static const uint32_t tokens[] = {1, 2, 3, 8, 9, 33, 70}, outs[] = {1, 3, 31, 64, 65, 200, 130};
     for (size_t i = 0; i < count; i++)
         for (size_t j = 0; j < sizeof tokens / sizeof *tokens; j++) {
-            product(c, format, widths[i], outs[(i + j) % 7], tokens[j]);
-            product(c, format, widths[i], outs[(i + 2 * j + 3) % 7], tokens[j]);
+            product(c, format, widths[i], outs[(i + j) % 7], tokens[j], 1);
+            product(c, format, widths[i], outs[(i + 2 * j + 3) % 7], tokens[j], 1);
         }
 }
 
@@ -166,7 +166,17 @@ static void test_products(void **state)
 /* So many workgroups that each takes the largest tiles. */
 static void test_large(void **state)
 {
-    product(*state, "Q8_0", 96, 2050, 510);
+    product(*state, "Q8_0", 96, 2050, 510, 1);
+}
+
+/* Activations beyond what a half can hold, and below: kernels on halves must not lose them. */
+static void test_scales(void **state)
+{
+    static const float scales[] = {1e-9f, 1e6f, 1e12f};
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        product(*state, "Q8_0", 96, 65, 33, scales[i]);
+        product(*state, "Q4_K", 256, 65, 33, scales[i]);
+    }
 }
 
 /* ------------------------------------------------------------------------------------------------------- speed */
@@ -212,14 +222,12 @@ static void test_bench(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_norm),
-        cmocka_unit_test(test_swiglu),
-        cmocka_unit_test(test_embed),
-        cmocka_unit_test(test_products),
-        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_norm),     cmocka_unit_test(test_swiglu), cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_products), cmocka_unit_test(test_large),  cmocka_unit_test(test_scales),
     };
     const struct CMUnitTest benches[] = {cmocka_unit_test(test_bench)};
     const struct shape most = {.n_embd = 2304, .n_ff = 2304, .eps = 1e-5f};
-    if (argc > 1 && !strcmp(argv[1], "--bench")) return check_run(&(struct check_plan){"op_dense", benches, 1, &most, 512, true});
+    if (argc > 1 && !strcmp(argv[1], "--bench"))
+        return check_run(&(struct check_plan){"op_dense", benches, 1, &most, 512, true});
     return check_run(&(struct check_plan){"op_dense", tests, sizeof tests / sizeof *tests, &most, 512, true});
 }
