@@ -1,8 +1,9 @@
 #!/bin/sh
-# Stores as released versions wrote them (tests/stores): this version opens each, finds nothing wrong, goes on from its
-# states instead of reading again, and answers as if it had read everything itself.
+# Stores as released versions wrote them (tests/stores, each with the model and the text it was read with): this version
+# opens each, finds nothing wrong, goes on from its states instead of reading again, and answers as if it had read
+# everything itself.
 set -u
-: "${LECTERN:?path of the program}" "${MAKE_MODEL:?path of make_model}"
+: "${LECTERN:?path of the program}"
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 unset LECTERN_MODEL LECTERN_DATA_DIR
@@ -13,17 +14,17 @@ fail() {
     cat "$dir/err"
     bad=1
 }
-"$MAKE_MODEL" "$dir/model.gguf" --preset mla-first --seed 9 || exit 1
 ask() { # DATA FILE QUESTION...
     data=$1
     file=$2
     shift 2
-    "$LECTERN" ask "$file" -q "$@" -m "$dir/model.gguf" --device cpu --ctx 2048 --state-dtype f16 --system Read. \
+    "$LECTERN" ask "$file" -q "$@" -m "$model" --device cpu --ctx 2048 --state-dtype f16 --system Read. \
         --max-tokens 6 --data-dir "$dir/$data"
 }
 for dump in tests/stores/v*.sql; do
     version=$(basename "$dump" .sql)
     text=${dump%.sql}.txt
+    model=${dump%.sql}.gguf
     rm -rf "$dir/old" "$dir/new"
     mkdir -m 700 "$dir/old"
     python3 -c 'import sqlite3, sys; sqlite3.connect(sys.argv[2]).executescript(open(sys.argv[1]).read())' \

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- A store of schema version 1 with pieces of format version 1 (docs/state-format.md), as lectern 0.1.0 first wrote them:
--- v1.txt read by `make_model --preset mla-first --seed 9` with --state-dtype f16 --ctx 2048 --system Read., and one
+-- v1.txt read by v1.gguf, a model of random weights, with --state-dtype f16 --ctx 2048 --system Read., and one
 -- question, "Where?", answered with 6 tokens. tests/released.sh opens it.
 PRAGMA page_size = 32768;
 PRAGMA auto_vacuum = INCREMENTAL;
