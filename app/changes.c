@@ -200,7 +200,7 @@ static void compare_file(struct telling *t, const struct document *stored)
     struct error unread; /* what cannot be read now: the session has its text */
     char *paths[] = {stored->path};
     if (!stored->path || stat(stored->path, &status) || !S_ISREG(status.st_mode)) return;
-    if ((int64_t)status.st_mtime == stored->mtime && (int64_t)status.st_size == stored->size) return;
+    if (document_mtime(&status) == stored->mtime && (int64_t)status.st_size == stored->size) return;
     if (!documents_read(&read, paths, 1, &unread) && read.count == 1 && !same_text(stored, &read.items[0])) {
         free(read.items[0].name); /* the path; it is shown as it was named */
         read.items[0].name = strdup(stored->name);

@@ -10,12 +10,16 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static int no_memory(struct error *error)
 {
     return error_set(error, ERROR_FAILED, "Out of memory.");
+}
+
+int64_t document_mtime(const struct stat *status)
+{
+    return (int64_t)status->st_mtim.tv_sec * 1000000000 + status->st_mtim.tv_nsec;
 }
 
 void document_free(struct document *d)
@@ -147,7 +151,7 @@ int document_read_file(struct document *out, const char *path, const char *name,
     if (!rc && document_clean(bytes, n, &out->text, &out->text_len, &out->encoding, &inner))
         rc = error_set(error, inner.code, "%.300s %s", name, inner.text);
     free(bytes);
-    out->mtime = (int64_t)status.st_mtime;
+    out->mtime = document_mtime(&status);
     out->size = (int64_t)n;
     if (!rc) rc = hash_text(out, error);
     if (!rc && !((out->path = realpath(path, NULL)) && (out->name = strdup(name)))) rc = no_memory(error);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "quant/error.h"
 
@@ -22,9 +23,12 @@ struct document {
     uint8_t hash[32]; /* SHA-256 of text */
     char *places;     /* NULL: places are lines */
     size_t places_len;
-    int64_t mtime, size; /* of the file */
+    int64_t mtime, size; /* of the file: document_mtime, bytes */
     enum document_encoding encoding;
 };
+
+/* Nanoseconds since 1970: a second edit within the same second is one, too. */
+int64_t document_mtime(const struct stat *);
 
 struct document_skip {
     char *name;
