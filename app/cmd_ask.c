@@ -38,7 +38,10 @@ static const struct command_usage ask_usage = {
     .arguments = "FILE|DIR... -q TEXT",
     .about =
         "Answers a question over documents on stdout. What was read before is not read again. Each question stands\n"
-        "alone on the documents unless --continue or --session is given.",
+        "alone on the documents unless --continue or --session is given. An answer that --max-tokens, the context or\n"
+        "the model's repeating itself cuts short is still an answer, exit code 0: a remark on stderr tells, and in "
+        "JSON\n"
+        "\"ended\" (whole, stopped, max-tokens, context or repeated).",
     .options = ask_table,
 };
 
@@ -126,6 +129,7 @@ static void describe_stats(const struct asking *a, struct json *j)
     json_text(j, "device", info->device_name);
     if (a->reader.session) json_int(j, "session", a->reader.session);
     json_bool(j, "stopped", a->stopped);
+    json_text(j, "ended", answer_end_name(s->end));
     json_uint(j, "prompt_tokens", s->prompt_tokens);
     json_uint(j, "reused_tokens", s->reused_tokens);
     json_uint(j, "answer_tokens", s->answer_tokens);

@@ -27,7 +27,13 @@ enum event_kind {
     EVENT_ERROR,    /* error: the job failed; the worker goes on */
 };
 
+/* How an answer came to its end. REPEATED: the model said the same over and over (app/repeat.h); that is cut but for its
+ * first time, in the answer, its events and its state alike, and a note tells. */
+enum answer_end { ANSWER_WHOLE, ANSWER_STOPPED, ANSWER_MOST_TOKENS, ANSWER_CONTEXT_FULL, ANSWER_REPEATED };
+const char *answer_end_name(enum answer_end); /* whole, stopped, max-tokens, context, repeated */
+
 struct answer_stats {
+    enum answer_end end;
     size_t prompt_tokens, reused_tokens, answer_tokens;
     double prompt_seconds, answer_seconds, first_token_seconds;
 };

@@ -8,6 +8,7 @@
 #include "app/json.h"
 #include "app/ladder.h"
 #include "app/prompt.h"
+#include "app/repeat.h"
 #include "app/worker_internal.h"
 
 /* ----------------------------------------------------------------------------------------------- reading */
@@ -111,11 +112,22 @@ struct answer {
     double began, read_at, first_at; /* clock: asked, prompt read, first text */
     size_t prompt, reused;
     struct token_list question, tokens;
+    size_t told; /* tokens whose text is out; those behind may be the model repeating itself */
+    struct repeat repeat;
     char *text;
     size_t len, capacity;
     struct utf8_stream stream;
-    bool stopped, is_cut; /* by the user; by a limit */
+    enum answer_end end;
 };
+
+const char *answer_end_name(enum answer_end end)
+{
+    static const char *const names[] = {
+        [ANSWER_WHOLE] = "whole",          [ANSWER_STOPPED] = "stopped",   [ANSWER_MOST_TOKENS] = "max-tokens",
+        [ANSWER_CONTEXT_FULL] = "context", [ANSWER_REPEATED] = "repeated",
+    };
+    return names[end];
+}
 
 static int add_text(struct answer *a, const char *bytes, size_t n, struct error *error)
 {
@@ -138,49 +150,92 @@ static int add_text(struct answer *a, const char *bytes, size_t n, struct error 
     return 0;
 }
 
-static int add_token(struct answer *a, uint32_t id, struct error *error)
+/* The text of the tokens up to `count`. */
+static int tell_tokens(struct answer *a, size_t count, struct error *error)
 {
-    size_t n;
-    const char *bytes = engine_token_bytes(a->worker->engine, id, &n);
-    char *out = malloc(n * 3 + 4);
-    if (!out) return error_set(error, ERROR_FAILED, "Out of memory.");
-    int rc = token_list_push(&a->tokens, id, error);
-    if (!rc) rc = add_text(a, out, utf8_stream_push(&a->stream, bytes, n, out), error);
-    free(out);
+    int rc = 0;
+    for (; !rc && a->told < count; a->told++) {
+        size_t n;
+        const char *bytes = engine_token_bytes(a->worker->engine, a->tokens.ids[a->told], &n);
+        char *out = malloc(n * 3 + 4);
+        if (!out) return error_set(error, ERROR_FAILED, "Out of memory.");
+        rc = add_text(a, out, utf8_stream_push(&a->stream, bytes, n, out), error);
+        free(out);
+    }
     return rc;
 }
 
+/* Whether the documents or the conversation say this over and over themselves. */
+static bool is_quoted(const struct answer *a, size_t stretch)
+{
+    const struct token_list *prompt = &a->worker->prompt, *question = &a->question;
+    const uint32_t *ids = a->tokens.ids + a->tokens.count - stretch;
+    return repeat_is_quoted(prompt->ids, prompt->count, ids, stretch) ||
+           repeat_is_quoted(question->ids, question->count, ids, stretch);
+}
+
+/* What may be a loop is not told until it turns out to be none; what was told stays. */
+static int add_token(struct answer *a, uint32_t id, struct error *error)
+{
+    size_t n, stretch, held, extra;
+    const char *bytes = engine_token_bytes(a->worker->engine, id, &n);
+    int rc = token_list_push(&a->tokens, id, error);
+    if (rc) return rc;
+    repeat_push(&a->repeat, id, repeat_has_word(bytes, n));
+    held = repeat_held(&a->repeat);
+    extra = repeat_found(&a->repeat, &stretch);
+    if (extra && is_quoted(a, stretch)) held = extra = 0;
+    rc = tell_tokens(a, a->tokens.count - held, error);
+    if (rc || !extra) return rc;
+    a->end = ANSWER_REPEATED;
+    a->tokens.count -= extra;
+    if (a->tokens.count < a->told) a->tokens.count = a->told;
+    return 0;
+}
+
 /* How many tokens the answer may take: the asked number, or what the context leaves for it and its end. */
-static size_t answer_room(const struct worker *w, bool *is_context)
+static size_t answer_room(const struct worker *w, enum answer_end *limit)
 {
     size_t context = engine_info(w->engine)->context, length = timeline_length(w->timeline) + 1;
     size_t most = w->params.most_answer_tokens ? w->params.most_answer_tokens : 1024;
     size_t room = context > length ? context - length : 0;
-    *is_context = room < most;
+    *limit = room < most ? ANSWER_CONTEXT_FULL : ANSWER_MOST_TOKENS;
     return room < most ? room : most;
+}
+
+static void tell_cut(const struct answer *a)
+{
+    struct worker *w = a->worker;
+    if (a->end == ANSWER_REPEATED)
+        worker_note(w, ERROR_NONE, "The model began to repeat itself without end: the answer was cut there.");
+    if (a->end == ANSWER_CONTEXT_FULL || a->end == ANSWER_MOST_TOKENS)
+        worker_note(w, ERROR_NONE, "The answer was cut after %zu tokens: %s.", a->tokens.count,
+                    a->end == ANSWER_CONTEXT_FULL ? "the context is full" : "--max-tokens");
 }
 
 static int sample_answer(struct answer *a, struct error *error)
 {
     struct worker *w = a->worker;
-    bool is_context;
-    size_t room = answer_room(w, &is_context);
+    enum answer_end limit;
+    size_t room = answer_room(w, &limit);
     int rc = 0;
-    while (!rc && !a->stopped) {
+    while (!rc && a->end == ANSWER_WHOLE) {
         uint32_t id = sampler_next(w->sampler, timeline_logits(w->timeline));
         if (engine_is_stop(w->engine, id)) break;
-        a->is_cut = a->tokens.count >= room;
-        if (a->is_cut) break;
+        if (a->tokens.count >= room) {
+            a->end = limit;
+            break;
+        }
         rc = add_token(a, id, error);
-        if (!rc) rc = worker_append(w, &id, 1, NULL, error);
+        if (rc || a->end == ANSWER_REPEATED) break;
+        rc = worker_append(w, &id, 1, NULL, error);
         atomic_store(&w->length, timeline_length(w->timeline));
-        a->stopped = worker_is_cancelled(w);
+        if (worker_is_cancelled(w)) a->end = ANSWER_STOPPED;
     }
     char rest[8];
+    if (!rc) rc = tell_tokens(a, a->tokens.count, error);
     if (!rc) rc = add_text(a, rest, utf8_stream_end(&a->stream, rest), error);
-    if (a->is_cut)
-        worker_note(w, ERROR_NONE, "The answer was cut after %zu tokens: %s.", a->tokens.count,
-                    is_context ? "the context is full" : "--max-tokens");
+    tell_cut(a);
     return rc;
 }
 
@@ -190,6 +245,7 @@ static struct answer_stats stats_of(const struct answer *a)
 {
     double now = worker_clock();
     return (struct answer_stats){
+        .end = a->end,
         .prompt_tokens = a->prompt,
         .reused_tokens = a->reused,
         .answer_tokens = a->tokens.count,
@@ -202,14 +258,21 @@ static struct answer_stats stats_of(const struct answer *a)
 static void describe_answer(const struct answer *a, const struct answer_stats *s, struct json *j)
 {
     json_open(j, NULL, '{');
-    json_bool(j, "stopped", a->stopped);
-    json_bool(j, "cut", a->is_cut);
+    json_bool(j, "stopped", a->end == ANSWER_STOPPED);
+    json_text(j, "ended", answer_end_name(a->end));
     json_uint(j, "prompt_tokens", s->prompt_tokens);
     json_uint(j, "reused_tokens", s->reused_tokens);
     json_uint(j, "answer_tokens", s->answer_tokens);
     json_real(j, "prompt_seconds", s->prompt_seconds);
     json_real(j, "answer_seconds", s->answer_seconds);
     json_close(j, '}');
+}
+
+/* The timeline has been round and round: it goes back, by the store where memory has no mark left. */
+static int leave_loop(struct worker *w, struct error *error)
+{
+    int rc = worker_restore(w, error);
+    return rc == ERROR_CANCELLED ? 0 : rc;
 }
 
 /* The turns join the prompt, their tokens the timeline, and both go to the store in one transaction. */
@@ -224,6 +287,7 @@ static int keep_answer(struct answer *a, const struct job *job, const struct ans
     if (!rc) rc = worker_push_turn(w, error);
     if (!rc) rc = token_list_append(&w->prompt, a->tokens.ids, a->tokens.count, error);
     if (!rc) rc = worker_push_turn(w, error);
+    if (!rc && a->end == ANSWER_REPEATED) rc = leave_loop(w, error);
     if (!rc) rc = worker_sync(w, w->prompt.ids, w->prompt.count, NULL, error);
     struct store_turn turns[2] = {
         {.role = STORE_USER,
@@ -269,6 +333,7 @@ static int read_question(struct answer *a, const struct job *job, struct error *
     rc = read_prompt(w, &r, error);
     if (r.has_begun) emit_reading(&r, EVENT_READ, rc == ERROR_CANCELLED);
     a->reused = r.first;
+    if (!rc) worker_mark(w); /* where the answer is cut, the way back to this question is short */
     struct eval_hooks hooks = {.progress = note_question, .ctx = w};
     if (!rc) rc = worker_append(w, a->question.ids, a->question.count, &hooks, error);
     a->read_at = worker_clock();
@@ -282,10 +347,10 @@ void worker_run_ask(struct worker *w, const struct job *job)
     worker_hold_saved(w);
     int rc = read_question(&a, job, &error);
     if (!rc) rc = sample_answer(&a, &error);
-    if (rc == ERROR_CANCELLED) a.stopped = true, rc = 0;
+    if (rc == ERROR_CANCELLED) a.end = ANSWER_STOPPED, rc = 0;
     struct answer_stats stats = stats_of(&a);
-    bool is_kept = !rc && (a.len || !a.stopped) && !w->params.one_shot;
-    if (!rc) worker_emit(w, &(struct event){.kind = EVENT_ANSWERED, .stopped = a.stopped, .stats = stats});
+    bool is_stopped = a.end == ANSWER_STOPPED, is_kept = !rc && (a.len || !is_stopped) && !w->params.one_shot;
+    if (!rc) worker_emit(w, &(struct event){.kind = EVENT_ANSWERED, .stopped = is_stopped, .stats = stats});
     if (is_kept) rc = keep_answer(&a, job, &stats, &error);
     if (rc) worker_emit_error(w, &error);
     worker_release_saved(w);

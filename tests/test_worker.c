@@ -225,7 +225,87 @@ static void it_can_be_stopped_at_any_time(void **state)
     store_close(&store);
 }
 
-/* --------------------------------------------------------------------------------------------- what is wrong */
+/* ---------------------------------------------------------------------------------------------------- loops */
+
+/* A random model that says the same for ever when asked the first question. One in about fifteen does; the search begins
+ * where one was found. */
+static void make_looping_model(char *path, size_t cap)
+{
+    snprintf(path, cap, "%s/loop.gguf", folder);
+    for (uint64_t seed = 15; seed < 75; seed++) {
+        struct seen seen = {0};
+        struct error error;
+        must(test_model_write(path, &(struct test_model){.seed = seed}, &error), &error);
+        struct worker_params params = kit_params(NULL);
+        params.engine.model = path;
+        params.most_answer_tokens = 600;
+        struct worker *w = start_with(&params);
+        open_text(w, 0, "Short.", &seen);
+        ask(w, questions[0], &seen);
+        enum answer_end end = seen.last.stats.end;
+        worker_stop(&w);
+        if (end == ANSWER_REPEATED) return;
+    }
+    fail_msg("no random model loops");
+}
+
+/* The loop is cut from the answer, what is kept and the state: going on is the same whether one stayed or came back,
+ * with the state's marks or without (ephemeral; from the store). */
+static void a_loop_is_cut_from_everything(void **state)
+{
+    (void)state;
+    char path[112], answers[2][ANSWER_MOST] = {{0}};
+    make_looping_model(path, sizeof path);
+    struct error error;
+    for (int leaves = 0; leaves < 3; leaves++) {
+        struct seen seen = {0};
+        struct store *store = leaves ? open_store(leaves == 1 ? "loop1" : "loop2") : NULL;
+        int64_t session = leaves ? make_session(store, "Short.") : 0;
+        struct worker_params params = kit_params(store);
+        params.engine.model = path;
+        params.most_answer_tokens = 600;
+        struct worker *w = start_with(&params);
+        open_text(w, session, "Short.", &seen);
+        if (leaves == 2) { /* the answer comes from a state that was loaded */
+            must(worker_read(w, &error), &error);
+            wait_for(w, EVENT_SAVED, &seen);
+            worker_stop(&w);
+            w = start_with(&params);
+            open_text(w, session, "Short.", &seen);
+            assert_int_equal(seen.last.done, seen.last.total);
+        }
+        ask(w, questions[0], &seen);
+        assert_int_equal(seen.last.stats.end, ANSWER_REPEATED);
+        assert_false(seen.last.stopped);
+        assert_int_equal(seen.kinds[EVENT_NOTE], 1);
+        assert_non_null(strstr(seen.note, "repeat itself"));
+        size_t answered = seen.last.stats.answer_tokens, prompt = seen.last.stats.prompt_tokens;
+        assert_true(answered > 0 && answered < 600 - 47);
+        if (!leaves) strcpy(answers[0], seen.text);
+        assert_string_equal(seen.text, answers[0]);
+        if (leaves) {
+            wait_for(w, EVENT_SAVED, &seen);
+            struct store_turn_list turns;
+            must(store_turns(store, session, &turns, &error), &error);
+            assert_int_equal(turns.count, 2);
+            assert_string_equal(turns.items[1].text, answers[0]);
+            assert_non_null(strstr(turns.items[1].meta, "\"ended\": \"repeated\""));
+            store_turn_list_free(&turns);
+            worker_stop(&w);
+            w = start_with(&params);
+            open_text(w, session, "Short.", &seen);
+            assert_int_equal(seen.last.done, seen.last.total);
+        }
+        ask(w, questions[1], &seen);
+        assert_true(seen.last.stats.reused_tokens > prompt + answered);
+        if (!leaves) strcpy(answers[1], seen.text);
+        assert_string_equal(seen.text, answers[1]);
+        worker_stop(&w);
+        store_close(&store);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------- what is wrong */
 
 static void run_sql(const char *store, const char *sql)
 {
@@ -397,6 +477,7 @@ int main(void)
         cmocka_unit_test(cancelled_reading_keeps_its_part),
         cmocka_unit_test(a_cancelled_answer_keeps_its_part),
         cmocka_unit_test(it_can_be_stopped_at_any_time),
+        cmocka_unit_test(a_loop_is_cut_from_everything),
         cmocka_unit_test(a_damaged_state_is_read_again),
         cmocka_unit_test(what_does_not_fit_is_told_before_reading),
         cmocka_unit_test(a_missing_model_answers_every_job),

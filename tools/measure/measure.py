@@ -84,7 +84,8 @@ def ask_document(program, d, results):
             results.add({"document": d.name, "length": d.length, "ask": i, "turn": turn, "kind": d.asks[i]["kind"],
                          "question": d.asks[i]["question"], "answer": got["answer"], "tokens": got["answer_tokens"],
                          "prompt": got["prompt_tokens"], "right": sets.is_right(d.asks[i], got["answer"], d.files),
-                         "denied": sets.is_denial(got["answer"]), "loop": sets.is_loop(got["answer"])})
+                         "denied": sets.is_denial(got["answer"]),
+                         "loop": got.get("ended") == "repeated" or sets.is_loop(got["answer"])})
             tell(f"{len(results.lines)} answers")
 
 
