@@ -59,4 +59,7 @@ struct bench_resume_options {
  * prints what each took. The store is removed in any case. ERROR_FAILED when what came back is not bit-identical. */
 int bench_resume(const struct settings *, const struct bench_resume_options *, struct error *);
 
+/* bench --types, printed. */
+int bench_types(const struct settings *, bool json, struct error *);
+
 #endif

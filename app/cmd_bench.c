@@ -16,7 +16,7 @@
 #include "app/sanitize.h"
 
 struct bench_options {
-    bool json, profile, made, resume, cold;
+    bool json, profile, made, resume, cold, types;
     const char *depths, *versus, *plot;
     uint32_t prefill, decode, tokens;
 };
@@ -35,15 +35,19 @@ static const struct option bench_table[] = {
     {"tokens", 0, OPTION_UINT, "N", "4096", "--resume: tokens read, saved and taken back", AT(tokens),
      .most = 1u << 24},
     {"cold", 0, OPTION_FLAG, NULL, NULL, "--resume: once more with the file out of the page cache", AT(cold)},
+    {"types", 0, OPTION_FLAG, NULL, NULL, "measure products with each weight format instead; needs no model",
+     AT(types)},
     {NULL},
 };
 #undef AT
 
 static const struct command_usage bench_usage = {
     .name = "bench",
-    .arguments = "[--depth N,N] [--prefill N] [--decode N] [--profile] [--vs MODEL] | --resume [--tokens N] [--cold]",
+    .arguments =
+        "[--depth N,N] [--prefill N] [--decode N] [--profile] [--vs MODEL] | --resume [--tokens N] [--cold] | --types",
     .about = "Measures reading (prefill) and answering (decode) at several depths on one device, or with --resume\n"
-             "what coming back to a stored state costs, against reading it again.",
+             "what coming back to a stored state costs, against reading it again, or with --types how fast the device\n"
+             "multiplies by each weight format.",
     .options = bench_table,
 };
 
@@ -214,6 +218,8 @@ int cmd_bench(int argc, char **argv)
         rc = error_set(&error, ERROR_USAGE, "bench takes no argument \"%.80s\".", argv[1]);
     else if (options.resume && !options.tokens)
         rc = error_set(&error, ERROR_USAGE, "--tokens: at least one token is needed.");
+    else if (options.types)
+        rc = bench_types(&settings, options.json, &error);
     else if (options.resume)
         rc =
             bench_resume(&settings, &(struct bench_resume_options){options.tokens, options.cold, options.json}, &error);

@@ -126,6 +126,17 @@ int engine_profile_start(struct engine *, struct engine_peaks *, struct error *e
 /* At most cap sums, the longest first; their number. */
 size_t engine_profile_read(struct engine *, struct engine_timing *out, size_t cap);
 
+/* Products of a device with matrices of each weight format, of arbitrary bits. No model is needed. */
+struct engine_format_speed {
+    const char *name;
+    double bytes, one_seconds;   /* a large matrix, and one token's product with it */
+    double flops, batch_seconds; /* 512 tokens' product with a smaller one */
+};
+/* At most cap formats in the order of their type numbers. Of params the device and how it works are looked at; progress
+ * is told formats. peaks: zeros where the device has no clock. */
+int engine_format_speeds(struct engine_format_speed *out, size_t cap, size_t *count, struct engine_peaks *peaks,
+                         const struct engine_params *params, struct error *error);
+
 /* ------------------------------------------------------------------------------------------------- tokens */
 
 struct token_list {

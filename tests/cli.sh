@@ -135,6 +135,9 @@ run 0 devices -m "$dir/tiny.gguf"; grep -q 'weights .*: fits' "$dir/out" || fail
 run 0 bench -m "$dir/tiny.gguf" --depth 0,32 --prefill 16 --decode 4 --json --device cpu
 json '[r["depth"] for r in d["rows"]] == [0, 32] and all(r["decode_tokens_per_second"] > 0 for r in d["rows"])'
 
+run 0 bench --types --json --device cpu
+json 'len(d["types"]) == 25 and all(t["bytes_per_second"] > 0 and t["batch_flops_per_second"] > 0 for t in d["types"])'
+
 # ---- conversations
 run 0 ask "$dir/a.txt" -c -q 'One?' $m --json; json 'True'
 id=$(python3 -c "import json; print(json.load(open('$dir/out'))['session'])")
