@@ -51,10 +51,10 @@ def reading(docs, seed, length, number, n_asks):
     planted = {f"{who} {thing}" for who, thing, _ in p.facts}
     for _ in range(200):
         if sum(a["kind"] == "quote" for a in asks) >= n_asks["quote"]: break
-        found = p.ask_quote()
-        if not found or found[1] in seen or any(who in found[1] for who, _, _ in p.facts): continue
-        seen.add(found[1])
-        asks.append({"kind": "quote", "question": found[0], "sentence": flat(found[1])})
+        found = p.pick_quote()
+        if not found or found[2] in seen or any(who in found[2] for who, _, _ in p.facts): continue
+        seen.add(found[2])
+        asks.append({"kind": "quote", "question": found[0], "sentence": flat(found[2])})
     other = r.choice(docs)
     words = sorted({w for w in re.findall(r"\b[a-z]{6,15}\b", other) if w not in p.text.lower() and len(set(w)) > 3})
     for i in range(n_asks["absent"]):

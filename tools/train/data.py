@@ -7,19 +7,24 @@ questions are new turns. Of several documents the first stands as if alone; toge
 Half of the documents are disturbed: words and names are exchanged, the order of sentences too. Nothing can be known by
 heart about such a text: the only way to its answers is to read them.
 """
-import bisect, json, lzma, math, random, re
+import bisect, lzma, math, random, re
 import numpy as np
-from passage import Passage, WORDS, cut, is_code
+import prose, stories
+from passage import SENTENCE, Passage, WORDS, cut, functions, is_code
 
 SYSTEM = "You are a reading assistant. Answer from the document and quote it."
 # Kinds of tokens. Text is learned as it comes; of a clean document a little; of the rest only the answers.
 NOTHING, TEXT, DOCUMENT, ANSWERS = 0, 1, 2, 8
 ANSWER_KINDS = {k: ANSWERS + i for i, k in enumerate(
-    ["fact", "quote", "next", "ends", "absent", "file", "function", "story"])}
+    ["fact", "quote", "next", "ends", "absent", "file", "function", "story", "person", "plain"])}
+BEGIN, BEGIN_TOKENS = 64, 4  # added to the kind of the tokens that a quote begins with: what is hard is to find it
 WEIGHT = np.zeros(256, np.float32)
 WEIGHT[[TEXT, DOCUMENT]] = 1, .25
 WEIGHT[ANSWERS:ANSWERS + len(ANSWER_KINDS)] = 4
+WEIGHT[BEGIN + ANSWERS:BEGIN + ANSWERS + len(ANSWER_KINDS)] = 12
 CHARACTERS = 3.4  # a token of text, about
+# What conversations are about, as running sums: a story with people's questions, a tree of code, several files, one document.
+STORIES, TREES, FILES = .17, .29, .41
 
 
 def read_documents(paths):
@@ -30,17 +35,12 @@ def read_documents(paths):
     return [d for d in out if len(d) > 400]
 
 
-def read_stories(path):
-    """FairytaleQA: [(story, [(question, answer)])], human questions."""
-    out = []
-    with lzma.open(path, "rt") as f:
-        for x in map(json.loads, f):
-            pairs = [(p["question"], p["answers"][0]) for p in x.get("qa") or x.get("qas") or x.get("questions") or []
-                     if p.get("question") and p.get("answers") and p["answers"][0]]
-            pairs = [(q[0].upper() + q[1:], a[0].upper() + a[1:] + ("" if a.endswith(".") else ".")) for q, a in pairs]
-            text = "\n\n".join(x["sections"][k] for k in sorted(x["sections"], key=int))
-            if pairs: out.append((text, pairs))
-    return out
+def language(docs):
+    """How often each small word occurs in a sample of the text."""
+    known = {}
+    for d in docs[::max(1, len(docs) // 400)]:
+        for w in re.findall(r"\b[a-z]{2,}\b", d[:20000]): known[w] = known.get(w, 0) + 1
+    return known
 
 
 def disturb(r, text, other):
@@ -65,6 +65,16 @@ def disturb(r, text, other):
     return text
 
 
+def twins(r, text, words):
+    """Some sentences stand once more elsewhere, a third of their words exchanged: a quote must not drift into those."""
+    parts = SENTENCE.split(text)
+    some = [x for x in parts if 40 <= len(x) <= 260]
+    for x in r.sample(some, min(len(some), r.randint(1, 4))):
+        other = re.sub(r"[A-Za-z]{4,}", lambda m: r.choice(words).lower() if r.random() < .33 else m[0], x)
+        parts.insert(r.randrange(len(parts) + 1), prose.capital(other))
+    return " ".join(parts)
+
+
 def together(passages):
     """As app/prompt.c joins documents."""
     out = [passages[0].text.strip()]
@@ -76,9 +86,12 @@ def together(passages):
 class Maker:
     """Makes rows from documents. Every worker process has its own, with its own share of the text."""
 
-    def __init__(s, tokenizer, docs, stories, seed, share=0, shares=1, disturbed=.5):
-        s.tokenizer, s.docs, s.stories, s.r, s.disturbed = tokenizer, docs, stories, random.Random(seed), disturbed
+    def __init__(s, tokenizer, docs, told, known, seed, share=0, shares=1, disturbed=.5):
+        """told: stories; known: language()"""
+        s.tokenizer, s.docs, s.told, s.known = tokenizer, docs, told, known
+        s.r, s.disturbed = random.Random(seed), disturbed
         s.code = [d for d in docs if is_code(d) and len(d) > 1500]
+        s.files_of_code = [d for d in docs if is_code(d) and 500 < len(d) < 12000]
         s.big = [d for d in docs if len(d) > 3000]
         s.ends = np.cumsum([len(d) for d in s.big]).tolist()
         pieces = [(i, at) for i, d in enumerate(docs) for at in range(0, len(d), 60000)]
@@ -107,16 +120,50 @@ class Maker:
         disturbed = not code and r.random() < s.disturbed
         if not code and r.random() < .3: text = " ".join(text.split())
         other = cut(r, s.document(), max(4000, size // 4))
+        pool = re.findall(r"\b[A-Za-z]{4,12}\b", other)
         if disturbed: text = disturb(r, text, other)
-        p = Passage(r, text, pool=re.findall(r"\b[A-Za-z]{4,12}\b", other))
-        if not code and r.random() < .6: p.plant(3 + size // 3000)
+        if disturbed and len(pool) > 50 and r.random() < .4: text = twins(r, text, pool)
+        p = Passage(r, text, pool=pool)
+        if not code and r.random() < .5: p.plant(3 + size // 3000)
         return (p, disturbed) if p.index() else None
 
-    def ask(s, p, pairs_of_file=None):
+    def prose_of(s, p):
+        """Plain questions about a passage: made once, given out one by one."""
+        if not hasattr(p, "plain"):
+            z = prose.Prose(s.r, p.text, p.sentences, s.known)
+            p.plain, p.persons = prose.unique(z.clauses()) + prose.unique(z.speeches()), z.persons()
+            s.r.shuffle(p.plain), s.r.shuffle(p.persons)
+        return p
+
+    def ask_plain(s, p): return s.prose_of(p).plain.pop() if s.prose_of(p).plain else None
+
+    def ask_person(s, p):
+        if not s.prose_of(p).persons: return None
+        name, sentence = p.persons.pop()
+        question, name = prose.ask_person(s.r, name)
+        return question, f'On {name}: "{sentence}"'
+
+    def ask_stranger(s, p):
+        """About a person of another text, by a name that does not stand in this one."""
+        r, text = s.r, cut(s.r, s.document(), 6000)
+        z = prose.Prose(r, text, [x.strip() for x in SENTENCE.split(text)], s.known)
+        asks = [(q, n) for n in z.names for q, _ in z.clauses() if n in q and r.random() < .7] or \
+            [prose.ask_person(r, n) for n in z.names]
+        asks = [(q, n) for q, n in asks if not any(w.lower() in p.count or w in p.text for w in n.split()[-1:])]
+        if not asks: return None
+        q, name = r.choice(asks)
+        return q, f"The document does not mention {name}."
+
+    def ask_absent(s, p):
+        return s.ask_stranger(p) if s.r.random() < .5 else p.ask_absent(cut(s.r, s.document(), 8000))
+
+    def ask(s, p):
         """A question of any kind: (question, answer, kind) or None."""
-        kinds = [(.3 if p.facts else 0, p.ask_fact, "fact"), (.55, p.ask_quote, "quote"), (.09, p.ask_next, "next"),
-                 (.04, p.ask_ends, "ends"), (.35 if p.functions else 0, p.ask_function, "function"),
-                 (.16, lambda: p.ask_absent(cut(s.r, s.document(), 8000)), "absent")]
+        is_prose = not p.functions
+        kinds = [(.25 if p.facts else 0, p.ask_fact, "fact"), (.5, p.ask_quote, "quote"), (.06, p.ask_next, "next"),
+                 (.05, p.ask_ends, "ends"), (.35 if p.functions else 0, p.ask_function, "function"),
+                 (.16, lambda: s.ask_absent(p), "absent"), (.16 * is_prose, lambda: s.ask_person(p), "person"),
+                 (.22 * is_prose, lambda: s.ask_plain(p), "plain")]
         _, make, kind = s.r.choices(kinds, [w for w, _, _ in kinds])[0]
         found = make()
         return (*found, ANSWER_KINDS[kind]) if found else None
@@ -129,10 +176,71 @@ class Maker:
         return p.text, disturbed, lambda: s.ask(p)
 
     def story(s, size):
-        text, pairs = s.r.choice(s.stories)
-        pairs = pairs[:]
-        s.r.shuffle(pairs)
-        return text[:size], False, lambda: (*pairs.pop(), ANSWER_KINDS["story"]) if pairs else None
+        """What people asked; at times among other documents."""
+        r, change = s.r, lambda text: text
+        if s.disturbed and r.random() < .75:
+            words = re.findall(r"\b[a-z]{4,9}\b", cut(r, s.document(), 20000))
+            if len(words) > 100: change = stories.exchange(r, words, s.known)
+        alone = size < 3000 or r.random() < .65
+        told = r.choice(s.told)
+        story = stories.Story(r, told, size if alone else size // 3, change)
+        p = Passage(r, story.text)
+        p.path = re.sub(r"\W+", r.choice(["-", "_", " "]), told["title"]).strip("-_ ").lower() + r.choice([".txt", ".md"])
+        if not p.index(): return None
+        p.functions, all_of_them = [], [p]
+        for _ in range(0 if alone else r.randint(1, 3)):
+            made = s.passage(size // 4, s.document())
+            if not made: continue
+            made[0].path = "/".join(r.sample(WORDS, r.randint(1, 2))).lower() + ".txt"
+            all_of_them.append(made[0])
+        r.shuffle(all_of_them)
+
+        def ask():
+            k = r.random()
+            if k < .62:
+                found = story.ask()
+                if found and not alone and r.random() < .3: found = (f"{p.path}: {found[0]}", found[1])
+                return (*found, ANSWER_KINDS["story"]) if found else None
+            if k < .76:
+                found = story.ask_other(r.choice(s.told)) if alone else None
+                return (*found, ANSWER_KINDS["absent"]) if found else None
+            return s.ask(p) if alone else None
+
+        return together(all_of_them) if not alone else p.text, True, ask
+
+    def tree(s, size):
+        """Whole files of code; functions are asked for by what is said of them."""
+        r, passages, room = s.r, [], size
+        for doc in r.sample(s.files_of_code, min(len(s.files_of_code), 12)):
+            if len(doc) > room: continue
+            head, _, body = doc.partition("\n")
+            p = Passage(r, body.strip())
+            p.path = head[6:].strip()
+            if p.path in [q.path for q in passages]: continue
+            p.index()
+            passages.append(p)
+            room -= len(doc)
+        if not any(p.functions for p in passages) or len(passages) < 2: return None
+        text = together(passages)
+        strange = [f for d in r.sample(s.code, min(4, len(s.code))) for f in functions(d)]
+        for p in passages:
+            p.functions = [f for f in p.functions if text.count(f[1]) == 1 and text.count(f[2]) == 1]
+
+        def ask():
+            k = r.random()
+            if k < .1 and strange:
+                _, line, about = r.choice(strange)
+                if line in text or about in text: return None
+                return f"Which function is described like this: {about}?", "The document does not mention such a function.", \
+                    ANSWER_KINDS["absent"]
+            p = r.choice(passages)
+            found = p.ask_function() if k < .85 else None
+            if not found and k > .85:
+                found = p.ask_quote()
+                if found and any(text.count(w) != 1 for w in found[1][3:found[1].index(': "')].split(" and ")): return None
+            return (*found, ANSWER_KINDS["function" if k < .85 else "quote"]) if found else None
+
+        return text, True, ask
 
     def files(s, size):
         """Several named documents; some answers name the file."""
@@ -153,17 +261,15 @@ class Maker:
 
         def ask():
             p, k = r.choice(passages), r.random()
-            if k < .2:
-                found = p.ask_quote()
-                w = p.rare(found[1], 1) if found else None
-                return (r.choice([f"Which file mentions {w[0]}?", f"In which file does {w[0]} come up?"]),
-                        f"{p.path}: {found[1]}", ANSWER_KINDS["file"]) if w else None
-            if k < .26:
-                return f"How does {p.path} begin?", f'"{p.sentences[0][:260]}"', ANSWER_KINDS["ends"]
             if k < .40:
-                found = p.ask_quote()
-                w = p.rare(found[1], 2) if found else None
-                return (f"What does {p.path} say about {' and '.join(w)}?", found[1], ANSWER_KINDS["quote"]) if w else None
+                found = p.pick_quote()
+                w = p.rare(found[2], 2) if found else None
+                if not w: return None
+                words = " and ".join(w)
+                if k < .2: return (r.choice([f"Which file mentions {words}?", f"In which file does {words} come up?"]),
+                                   f'On {words}: "{found[2]}" ({p.path})', ANSWER_KINDS["file"])
+                return f"What does {p.path} say about {words}?", f'On {words}: "{found[2]}"', ANSWER_KINDS["quote"]
+            if k < .46: return f"How does {p.path} begin?", f'"{p.sentences[0][:260]}"', ANSWER_KINDS["ends"]
             return s.ask(p)
 
         return together(passages), True, ask
@@ -171,9 +277,12 @@ class Maker:
     def conversation(s, room):
         """[(ids, kind), ...] of at most `room` tokens, or None."""
         r, encode, special = s.r, s.tokenizer.encode, s.tokenizer.special
-        size = int(CHARACTERS * math.exp(r.uniform(math.log(250), math.log(room * .78))))
+        most = room * (.94 if r.random() < .2 else .78)
+        size = int(CHARACTERS * math.exp(r.uniform(math.log(150), math.log(most))))
         k = r.random()
-        made = s.story(size) if s.stories and k < .08 and size < 60000 else s.files(size) if k < .28 else s.one_document(size)
+        make = s.story if k < STORIES and s.told and size < 60000 else s.tree if k < TREES and s.files_of_code and size > 2000 \
+            else s.files if k < FILES else s.one_document
+        made = make(size)
         if not made: return None
         text, disturbed, ask = made
 
@@ -183,24 +292,35 @@ class Maker:
         head = [special["[BOS]"]] + turn("system") + encode(SYSTEM) + end + turn("user")
         parts = [(head, NOTHING), (encode(text.rstrip() + "\n\n"), NOTHING if disturbed else DOCUMENT)]
         left = room - len(head) - len(parts[1][0])
-        wanted = r.randint(2, 8 + len(parts[1][0]) // 60)
-        for tries in range(2 * wanted):
+        wanted, asked = r.randint(3, 10 + len(parts[1][0]) // 40), set()
+        for _ in range(2 * wanted):
             found = ask()
-            if not found: continue
-            question = (turn("user") if len(parts) > 2 else []) + encode(found[0]) + end + turn("assistant")
+            if not found or found[0] in asked: continue
+            asked.add(found[0])
+            typed = found[0] if r.random() < .9 else found[0][0].lower() + found[0][1:].rstrip("?.")
+            question = (turn("user") if len(parts) > 2 else []) + encode(typed) + end + turn("assistant")
             answer = encode(found[1]) + end
             left -= len(question) + len(answer)
             if left < 0: break
-            parts += [(question, NOTHING), (answer, found[2])]
+            parts += [(question, NOTHING), *s.weighed(found[1], answer, found[2])]
             wanted -= 1
             if not wanted: break
         return parts if len(parts) > 2 else None
+
+    def weighed(s, text, ids, kind):
+        """The ids of an answer as [(ids, kind)]: the first ones of its quote and of a short answer are marked."""
+        at = text.find('"')
+        at = len(s.tokenizer.encode(text[:at].rstrip())) if at >= 0 else len(ids)
+        first = min(at, BEGIN_TOKENS) if kind in (ANSWER_KINDS["story"], ANSWER_KINDS["plain"]) else 0
+        parts = [(ids[:first], kind + BEGIN), (ids[first:at], kind), (ids[at:at + BEGIN_TOKENS], kind + BEGIN),
+                 (ids[at + BEGIN_TOKENS:], kind)]
+        return [p for p in parts if p[0]]
 
     # ---------------------------------------------------------------------------------------------------- rows
     def row(s, T, text_only):
         """T + 1 ids and their kinds: conversations, the rest running text."""
         parts, room, tries = [], T + 1, 0
-        while not text_only and room > min(600, T // 2) and tries < 4:
+        while not text_only and room > min(400, T // 2) and tries < 8:
             made = s.conversation(room)
             tries += made is None
             for ids, kind in made or []:

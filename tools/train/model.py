@@ -5,7 +5,7 @@ ops.py has what is done fast on a GPU and plainly elsewhere.
 """
 import math
 import numpy as np
-import torch, torch.nn as nn, torch.nn.functional as F, torch.utils.checkpoint
+import torch, torch.nn as nn, torch.nn.functional as F
 import ops
 
 
@@ -44,8 +44,7 @@ class KDA(nn.Module):
         n, T = s.H * s.D, len(x) // B
         y = F.linear(x, torch.cat([s.q.weight, s.k.weight, s.v.weight, s.f_a.weight, s.g_a.weight, s.beta.weight]))
         qkv, f, g, beta = y.split([3 * n, s.D, s.D, s.H], -1)
-        qkv = ops.conv_silu(qkv.view(B, T, 3 * n), s.conv.to(y.dtype))
-        q, k, v = (t.reshape(B, T, s.H, s.D) for t in qkv.chunk(3, -1))
+        q, k, v = (t.view(B, T, s.H, s.D) for t in ops.conv_silu(qkv.view(B, T, 3 * n), s.conv.to(y.dtype)))
         o = ops.kda(q, k, v, s.f_b(f).view(B, T, s.H, s.D), beta.float().sigmoid().view(B, T, s.H), s.A_log.float(),
                     s.dt.float())
         return s.o(ops.gated_norm(o.reshape(-1, s.D), s.g_b(g).view(-1, s.D), s.norm, s.eps).view(-1, n))
@@ -74,7 +73,7 @@ class FFN(nn.Module):
         super().__init__()
         s.gate, s.up, s.down = lin(E, f), lin(E, f), lin(f, E, f ** -.5 / math.sqrt(2 * c["n_layer"]))
 
-    def forward(s, x): return s.down(ops.silu_mul(s.gate(x), s.up(x)))
+    def forward(s, x): return s.down(ops.silu_mul(F.linear(x, torch.cat([s.gate.weight, s.up.weight]))))
 
 
 class MoE(nn.Module):
@@ -90,7 +89,7 @@ class MoE(nn.Module):
         s.shared = FFN(E, f * c["n_shared"], c)
 
     def forward(s, x):
-        p = F.linear(x.float(), s.router.weight.float()).sigmoid()
+        p = s.router(x).sigmoid()
         chosen = (p + s.bias).topk(s.k, -1).indices
         w = p.gather(-1, chosen)
         w = w / w.sum(-1, keepdim=True).clamp(min=6.103515625e-5) * s.scale
@@ -133,11 +132,11 @@ class LM(nn.Module):
 
 
 def loss(h, head, target, weight):
-    """Weighted mean cross-entropy, in slices so that logits never stand whole."""
+    """Weighted mean cross-entropy, in slices so that float32 logits never stand whole."""
     def part(a, t, w): return (F.cross_entropy(F.linear(a, head.to(a.dtype)).float(), t, reduction="none") * w).sum()
     total = h.new_zeros((), dtype=torch.float32)
     for a, t, w in zip(h.split(16384), target.split(16384), weight.split(16384)):
-        total = total + torch.utils.checkpoint.checkpoint(part, a, t, w, use_reentrant=False)
+        total = total + part(a, t, w)
     return total / weight.sum()
 
 
@@ -225,14 +224,20 @@ class Rounding:
         for i in (i for i in range(c["n_layer"]) if c["mla"][i]):
             kv = parameters[f"blocks.{i}.mix.kv_b.weight"].data.view(H, N + V, R)
             views += [(f"blk.{i}.attn_k_b.weight", kv[:, :N].transpose(1, 2)), (f"blk.{i}.attn_v_b.weight", kv[:, N:])]
-        kinds = [reader.info[name][1] for name, _ in views]
-        s.views = [(v, k) for (_, v), k in zip(views, kinds) if k not in (0, 1, 30)]
-        s.kept = [torch.empty_like(v) for v, _ in s.views]
+        s.groups = {}  # launches are what rounding costs: tensors of a type are rounded as one
+        for name, v in views:
+            kind = reader.info[name][1]
+            if kind not in (0, 1, 30): s.groups.setdefault(kind, []).append(v)
+        s.kept = {}
+
+    @staticmethod
+    def put(flat, views):
+        for part, v in zip(flat.split([v.numel() for v in views]), views): v.copy_(part.view(v.shape))
 
     def __enter__(s):
-        for (v, kind), kept in zip(s.views, s.kept):
-            kept.copy_(v)
-            v.copy_(ops.round_like(v, kind))
+        for kind, views in s.groups.items():
+            s.kept[kind] = torch.cat([v.reshape(-1) for v in views])
+            s.put(ops.round_like(s.kept[kind], kind), views)
 
     def __exit__(s, *_):
-        for (v, _), kept in zip(s.views, s.kept): v.copy_(kept)
+        for kind, views in s.groups.items(): s.put(s.kept.pop(kind), views)

@@ -27,8 +27,9 @@ cabin number|dog's name|membership number""".replace("\n", "").split("|")
 HELD_WORDS = """ochre jasmine granite pelican bramble sextant Tromso Cadiz Nairobi Hobart lacquer turbine magnolia badger
 compass Ghent Lima Salem velvet tundra""".split()
 
-SENTENCE = re.compile(r"(?<=[.!?;])[\"”’')]*\s+|\n\s*\n")
-CHAPTER = re.compile(r"^(CHAPTER|Chapter) ([IVXLC]+|\d+)\b[^\n]*\n+", re.M)
+SENTENCE = re.compile(r"(?<=[.!?;])(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bSt\.)[\"”’')]*\s+|\n\s*\n")
+CHAPTER = re.compile(r"^(CHAPTER|Chapter) ([IVXLCivxlc]+|\d+)\b([^\n]*)\n+", re.M)
+HEADING = re.compile(r"(Title|Author): ([^\n]{3,80})$", re.M)
 PYTHON = re.compile(r'^[ ]*(?:async )?def (\w+)\([^\n]*\n\s+(?:r|)"""\s*([A-Z][^\n"]{15,120})', re.M)
 COMMENT = r"(?:/\*\*?\s*(?:\n\s*\*\s*)?|//+!?\s*|#\s+)([A-Za-z][^\n*]{15,160})(?:\*/)?[ \t]*\n(?:[ \t]*(?:\*|//|#)[^\n]*\n)*?"
 OTHER = re.compile(r"^[ \t]*" + COMMENT + r"[ \t]*((?:[\w*&:<>]+[ \t]+)*\*?(\w+)\([^;\n]*\)[^;\n]*?"
@@ -45,7 +46,7 @@ def functions(text):
     for m in PYTHON.finditer(text):
         found.append((m[1], text[m.start():text.index("\n", m.start())].strip(), m[2]))
     for m in OTHER.finditer(text):
-        if m[3] not in NOT_FUNCTIONS: found.append((m[3], m[2].strip(), m[1]))
+        if m[3] not in NOT_FUNCTIONS and m[2].split()[0] not in NOT_FUNCTIONS: found.append((m[3], m[2].strip(), m[1]))
     out = []
     for name, line, about in found:
         about = about.strip().rstrip(".").removeprefix(name + " ")  # Go's comments begin with the name
@@ -113,6 +114,31 @@ class Passage:
         ws = list(dict.fromkeys(ws))
         return s.r.sample(ws, min(len(ws), s.r.randint(1, most)))
 
+    def together(s, sentence):
+        """Two words that come more than once, but only in this sentence both."""
+        ws = list(dict.fromkeys(w for w in re.findall(r"[A-Za-z]{4,}", sentence) if 2 <= s.count.get(w.lower(), 0) <= 8))
+        if len(ws) < 2: return None
+        two = s.r.sample(ws, 2)
+        both = sum(all(re.search(rf"\b{w}\b", x, re.I) for w in two) for x in s.sentences)
+        return two if both == 1 else None
+
+    def pick_quote(s):
+        """-> (question, the words that it asks by, the sentence) or None."""
+        if not s.good: return None
+        sentence = s.sentences[s.r.choice(s.good)]
+        two = s.together(sentence) if s.r.random() < .12 and len(s.sentences) < 400 else None
+        ws = two or s.rare(sentence, 4)
+        if not ws: return None
+        a, b = ws[0], " and ".join(ws)
+        if two: return s.r.choice([f"Find the sentence that mentions {b}.", f"Quote the sentence with both {b}.",
+                                   f"Where do {b} come together?"]), b, sentence
+        q, words = s.r.choice([
+            ("What does it say about {}?", b), ("Quote the sentence that mentions {}.", b), ("Where is {} mentioned?", a),
+            ("Find the passage about {}.", b), ("What do we learn about {}?", a), ("Which sentence has the word {}?", a),
+            ("Quote the sentence with {}.", b), ("Find the sentence that mentions {}.", b), ("Quote what it says on {}.", b),
+            ("Is there anything about {}?", a), ("Show me where {} comes up.", a)])
+        return q.format(words), words, sentence
+
     # Each returns (question, answer) or None when the passage has nothing for it.
     def ask_fact(s):
         if not s.facts: return None
@@ -123,30 +149,38 @@ class Passage:
             f"The {thing} of {who} is {value}."
 
     def ask_quote(s):
-        if not s.good: return None
-        sentence = s.sentences[s.r.choice(s.good)]
-        ws = s.rare(sentence, 4)
-        if not ws: return None
-        a, b = ws[0], " and ".join(ws)
-        return s.r.choice([f"What does it say about {b}?", f"Quote the sentence that mentions {b}.",
-                           f"Where is {a} mentioned?", f"Find the passage about {b}.", f"What do we learn about {a}?",
-                           f"Which sentence has the word {a}?", f"Quote the sentence with {b}."]), f'"{sentence}"'
+        """The answer begins with the words asked by: the quote is then found from what stands right before it."""
+        found = s.pick_quote()
+        return (found[0], f'On {found[1]}: "{found[2]}"') if found else None
 
     def ask_next(s):
         if not s.good: return None
         i = s.r.choice(s.good)
         if i + 1 >= len(s.sentences) or not 10 <= len(s.sentences[i + 1]) < 260: return None
         before = " ".join(s.sentences[i].split())
-        return s.r.choice([f'What comes right after "{before}"?', f'Continue: "{before}"']), \
+        return s.r.choice([f'What comes right after "{before}"?', f'Continue: "{before}"', f'What follows "{before}"?']), \
             f'"{s.sentences[i + 1]}"'
 
-    def ask_ends(s):
+    def ask_chapter(s):
         chapters = [m for m in CHAPTER.finditer(s.text)]
-        if chapters and s.r.random() < .7:
-            m = s.r.choice(chapters)
-            if [x[2] for x in chapters].count(m[2]) > 1: return None
-            first = SENTENCE.split(s.text[m.end():m.end() + 600].strip())[0].strip()
-            return (f"How does chapter {m[2]} begin?", f'"{first}"') if 10 <= len(first) <= 260 else None
+        if not chapters: return None
+        m = s.r.choice(chapters)
+        if [x[2] for x in chapters].count(m[2]) > 1: return None
+        name = m[3].strip(" .:-—")
+        if 4 <= len(name) <= 80 and s.r.random() < .5:
+            if s.r.random() < .3: return f'Which chapter is called "{name}"?', f"Chapter {m[2]}."
+            return s.r.choice([f"What is chapter {m[2]} called?", f"What is the title of chapter {m[2]}?"]), f'"{name}"'
+        first = SENTENCE.split(s.text[m.end():m.end() + 600].strip())[0].strip()
+        return (f"How does chapter {m[2]} begin?", f'"{first}"') if 10 <= len(first) <= 260 else None
+
+    def ask_ends(s):
+        heading = dict(HEADING.findall(s.text[:300]))
+        if heading and s.r.random() < .5:
+            what, is_it = s.r.choice(sorted(heading.items()))
+            if what == "Title": return s.r.choice(["What is the title?", "What is it called?"]), f"The title is {is_it}."
+            return s.r.choice(["Who is the author?", "Who wrote it?", "Who wrote this?"]), f"The author is {is_it}."
+        found = s.ask_chapter() if s.r.random() < .7 else None
+        if found: return found
         if s.r.random() < .6:
             return s.r.choice(["How does the document begin?", "What is the first sentence?"]), f'"{s.sentences[0][:260]}"'
         if not 10 <= len(s.sentences[-1]) <= 260: return None
@@ -155,10 +189,10 @@ class Passage:
     def ask_function(s):
         if not s.functions: return None
         name, line, about = s.r.choice(s.functions)
-        about = about[0].lower() + about[1:] if about[1:2].islower() else about
+        if about[1:2].islower() and s.r.random() < .5: about = about[0].lower() + about[1:]
         q = s.r.choice([f"Which function is described like this: {about}?", f"Find the function: {about}.",
                         f"Where is the function for this: {about}?", f"Where is {name} defined?"])
-        return q, f'{s.path}: "{line}"' if s.path else f'"{line}"'
+        return q, f'"{line}" ({s.path})' if s.path else f'"{line}"'
 
     def ask_absent(s, other):
         """`other`: a text whose words are asked for when this one has them not."""
@@ -170,6 +204,8 @@ class Passage:
             return f"What is the {thing} of {who}?", f"The document does not mention the {thing} of {who}."
         ws = [w for w in set(re.findall(r"[a-z]{6,15}", other.lower())) if w not in s.count and len(set(w)) > 3]
         if not ws: return None
-        w = s.r.choice(sorted(ws))
+        w = " and ".join(s.r.sample(sorted(ws), min(len(ws), s.r.choice([1, 1, 1, 2, 3]))))
         return s.r.choice([f"What does it say about {w}?", f"Where is {w} mentioned?", f"Find the passage about {w}.",
-                           f"Quote the sentence that mentions {w}."]), f"The document does not mention {w}."
+                           f"Quote the sentence that mentions {w}.", f"Is there anything about {w}?",
+                           f"What do we learn about {w}?", f"Quote what it says on {w}."]), \
+            f"The document does not mention {w}."
