@@ -157,11 +157,11 @@ class Maker:
     def ask_absent(s, p):
         return s.ask_stranger(p) if s.r.random() < .5 else p.ask_absent(cut(s.r, s.document(), 8000))
 
-    def ask(s, p):
-        """A question of any kind: (question, answer, kind) or None."""
+    def ask(s, p, alone=True):
+        """A question of any kind: (question, answer, kind) or None; not alone: where other documents lie beside it."""
         is_prose = not p.functions
         kinds = [(.25 if p.facts else 0, p.ask_fact, "fact"), (.5, p.ask_quote, "quote"), (.06, p.ask_next, "next"),
-                 (.05, p.ask_ends, "ends"), (.35 if p.functions else 0, p.ask_function, "function"),
+                 (.05 * alone, p.ask_ends, "ends"), (.35 if p.functions else 0, p.ask_function, "function"),
                  (.16, lambda: s.ask_absent(p), "absent"), (.16 * is_prose, lambda: s.ask_person(p), "person"),
                  (.22 * is_prose, lambda: s.ask_plain(p), "plain")]
         _, make, kind = s.r.choices(kinds, [w for w, _, _ in kinds])[0]
@@ -244,19 +244,20 @@ class Maker:
 
     def files(s, size):
         """Several named documents; some answers name the file."""
-        r, n, code = s.r, s.r.randint(2, 6), s.r.random() < .4
+        r, n, code = s.r, s.r.randint(2, min(6, max(2, size // 600))), s.r.random() < .3
         passages, counts = [], {}
         for _ in range(n):
             made = s.passage(size // n, r.choice(s.code) if code and s.code else s.document())
-            if not made: return None
+            if not made: continue
             p = made[0]
             head, _, body = p.text.partition("\n")
             if is_code(p.text): p.path, p.text = head[6:].strip(), body.strip()
             else: p.path = "/".join(r.sample(WORDS, r.randint(1, 2))).lower() + r.choice([".txt", ".md", ".txt"])
             p.index()
-            if p.path in [q.path for q in passages]: return None
+            if p.path in [q.path for q in passages]: continue
             passages.append(p)
             for w, k in p.count.items(): counts[w] = counts.get(w, 0) + k
+        if len(passages) < 2: return None
         for p in passages: p.count = counts  # rare in all files together
 
         def ask():
@@ -270,7 +271,7 @@ class Maker:
                                    f'On {words}: "{found[2]}" ({p.path})', ANSWER_KINDS["file"])
                 return f"What does {p.path} say about {words}?", f'On {words}: "{found[2]}"', ANSWER_KINDS["quote"]
             if k < .46: return f"How does {p.path} begin?", f'"{p.sentences[0][:260]}"', ANSWER_KINDS["ends"]
-            return s.ask(p)
+            return s.ask(p, alone=False)
 
         return together(passages), True, ask
 
