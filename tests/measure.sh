@@ -24,6 +24,13 @@ code = {"kind": "code", "path": "a/one.c", "line": "int find(int a) {", "number"
 assert is_right(code, 'a/one.c: "int find(int a) {"', files) and is_right(code, "See one.c:3.", files)
 assert not is_right(code, '"int find(int a) {"', files)  # two places
 assert not is_right(code, 'b/two.c: "int find(int a) {"', files) and not is_right(code, "one.c:2", files)
+import plain
+said, text = {"kind": "plain", "short": "The door", "sentence": "Ann shut the door."}, {"document.txt": 'Then Ann shut the\n door.'}
+assert plain.is_right(said, "the door.", text) and plain.is_right(said, 'Look: "Ann shut the door."', text)
+assert not plain.is_right(said, "The document does not mention the door.", text) and not plain.is_right(said, "Ann.", text)
+who = {"kind": "person", "name": "Mrs. Ann"}
+assert plain.is_right(who, 'On Ann: "Then Ann shut the door."', text) and not plain.is_right(who, '"Ann opened the door."', text)
+assert plain.is_right({"kind": "stranger"}, "It does not mention Bob.", text) and not plain.is_right({"kind": "stranger"}, "Bob.", text)
 assert is_loop("so it was and " * 20) and is_loop("a" * 40) and not is_loop("He came, he saw, he went home.")
 assert is_denial("That is not mentioned.") and not is_denial("He could not sleep.")
 E
@@ -38,14 +45,17 @@ for path in sorted(glob.glob("app/*.c")):
     text = open(path, encoding="utf-8").read()
     some = [text[at:at + 1000] for at in range(0, len(text), 500) if passage.functions(text[at:at + 1000])]
     if some: pages.append(f"File: {path}\n\n{some[0]}")
+people = list(zip(passage.NAMES, passage.WORDS))
+pages.append(" ".join(f"{a} opened the {w.lower()} door. It was late when {a} saw it." for a, w in people))
+pages.append(" ".join(f"In the end {a} sold the {w.lower()} house, and {a} was glad." for a, w in people[::-1]))
 open(sys.argv[1], "w", encoding="utf-8").write("\n<|doc|>\n".join(pages))
 E
 measure() {
     "$python" tools/measure/measure.py "$dir/model.gguf" --held "$dir/held.txt" --out "$dir/$1" --documents 1 \
-        --lengths 400 --files 2 --most-tokens 12 --lectern "$LECTERN" --jobs 2 --threads 1 >"$dir/$1.out" 2>"$dir/err" || fail "$(cat "$dir/err")"
+        --lengths 400 --plain 300 --files 2 --most-tokens 12 --lectern "$LECTERN" --jobs 2 --threads 1 >"$dir/$1.out" 2>"$dir/err" || fail "$(cat "$dir/err")"
 }
 measure one
-for kind in '"fact 400"' '"quote 400"' '"absent said' '"function found"' '"asked as a follow-up"' '"loss, nats a byte"'; do
+for kind in '"plain question, by rule"' '"who is: quoted"' '"not in the novel: denied"' '"fact 400"' '"quote 400"' '"absent said' '"function found"' '"asked as a follow-up"' '"loss, nats a byte"'; do
     grep -q "$kind" "$dir/one.json" || fail "no $kind in the figures: $(cat "$dir/one.json")"
 done
 "$python" -c "import sys, xml.dom.minidom as x; x.parse(sys.argv[1])" "$dir/one.svg" || fail "the plot is no XML"

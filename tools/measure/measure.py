@@ -8,12 +8,13 @@ Writes NAME.jsonl (one line an answer, as they come: run again to go on after an
 figures, each with its number of samples and 95 % interval) and NAME.svg. Python's own library suffices.
 """
 import argparse, concurrent.futures, json, math, os, shutil, subprocess, sys, tempfile, threading
-import plot, sets
+import plain, plot, sets
 
 # length in tokens -> (documents, in --quick; questions of each kind a document)
 READINGS = {1000: (24, 8, {"fact": 4, "quote": 5, "absent": 3}), 8000: (8, 2, {"fact": 4, "quote": 5, "absent": 3}),
             32000: (3, 1, {"fact": 6, "quote": 6, "absent": 3}), 64000: (2, 1, {"fact": 8, "quote": 0, "absent": 0})}
 CODE = (10, 3, 6, 5)  # documents, in --quick; files, questions a document
+PLAIN = {1000: (16, 5, 3), 6000: (8, 3, 4)}  # length -> documents, in --quick; questions of each kind
 FOLLOW_UPS = 3        # a document of the two shorter lengths: asked again after another question
 
 
@@ -81,9 +82,10 @@ def ask_document(program, d, results):
                 first = d.asks[(i + 1) % len(d.asks)]["question"]
                 ask(first, "chat", "--continue")
             got = ask(d.asks[i]["question"], "chat" if turn == 2 else "store", *(["--continue"] if turn == 2 else []))
+            judge = plain if d.asks[i]["kind"] in plain.HERE + plain.NOT_HERE else sets
             results.add({"document": d.name, "length": d.length, "ask": i, "turn": turn, "kind": d.asks[i]["kind"],
                          "question": d.asks[i]["question"], "answer": got["answer"], "tokens": got["answer_tokens"],
-                         "prompt": got["prompt_tokens"], "right": sets.is_right(d.asks[i], got["answer"], d.files),
+                         "prompt": got["prompt_tokens"], "right": judge.is_right(d.asks[i], got["answer"], d.files),
                          "denied": sets.is_denial(got["answer"]),
                          "loop": got.get("ended") == "repeated" or sets.is_loop(got["answer"])})
             tell(f"{len(results.lines)} answers")
@@ -117,6 +119,11 @@ def figures(lines, lengths, most_tokens):
     out["absent said to be absent"] = share([x["right"] for x in first if x["kind"] == "absent"])
     out["present not denied"] = share([not x["denied"] for x in first if x["kind"] in ("fact", "quote")])
     out["function found"] = share([x["right"] for x in first if x["kind"] == "code"])
+    for name, kinds in (("plain question, by rule", ["plain"]), ("who is: quoted", ["person"]),
+                        ("plain question, by hand", ["novel"]), ("not in the novel: denied", plain.NOT_HERE)):
+        out[name] = share([x["right"] for x in first if x["kind"] in kinds])
+    out["in the novel: not denied"] = share([not x["denied"] for x in first if x["kind"] in plain.HERE])
+    out["loops over novels"] = share([x["loop"] for x in first if x["kind"] in plain.HERE + plain.NOT_HERE])
     second = {(x["document"], x["ask"]): x["right"] for x in lines if x["turn"] == 2}
     out["asked first"] = share([x["right"] for x in first if (x["document"], x["ask"]) in second])
     out["asked as a follow-up"] = share(list(second.values()))
@@ -145,6 +152,10 @@ def documents(a, docs):
     for length in a.lengths:
         many, few, n_asks = READINGS[min((n for n in READINGS if n >= length), default=max(READINGS))]
         for i in number(many, few): yield sets.reading(docs, a.seed, length, i, n_asks)
+    for length in a.plain:
+        many, few, n_asks = PLAIN[min((n for n in PLAIN if n >= length), default=max(PLAIN))]
+        for i in number(many, few): yield plain.made(docs, a.seed, length, i, n_asks)
+    yield from plain.novels(docs)
     many, few, n_files, n_asks = CODE
     for i in number(many, few): yield sets.codebase(docs, a.seed, i, min(n_files, a.files), n_asks)
 
@@ -181,6 +192,7 @@ def main():
     ap.add_argument("--quick", action="store_true", help="about a quarter of the questions")
     ap.add_argument("--documents", type=int, default=1000, help="at most so many of each kind")
     ap.add_argument("--lengths", type=int, nargs="+", default=list(READINGS), help="of documents, in tokens")
+    ap.add_argument("--plain", type=int, nargs="*", default=list(PLAIN), help="lengths of novels, in tokens")
     ap.add_argument("--files", type=int, default=CODE[2], help="at most so many in a codebase")
     ap.add_argument("--most-tokens", type=int, default=200, help="of an answer")
     ap.add_argument("--jobs", type=int, default=1, help="documents at the same time")

@@ -113,7 +113,8 @@ class Prose:
         for name, n in s.names.items():
             where = told.get(name)
             if where is None and n < 2: continue
-            out.append((name, s.sentence_with(name, None if where is None else s.text[where:where + len(name) + 20])))
+            whom = "the " + name if 2 * s.text.count("the " + name) > s.text.count(name) else name
+            out.append((whom, s.sentence_with(name, None if where is None else s.text[where:where + len(name) + 20])))
         for whom in {one_line(m[3] or m[4]) for m in SPEECH.finditer(s.text)}:
             if whom.startswith("the "): out.append((whom, s.sentence_with(whom)))
         return [(name, sentence) for name, sentence in out if sentence]
