@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lectern ask: one question over documents, the answer on stdout.
+ * lectern ask: a question over documents, or one after the other; the answers on stdout.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -9,13 +9,12 @@
 
 #include "app/commands.h"
 #include "app/console.h"
+#include "app/questions.h"
 #include "app/reader.h"
 #include "app/sanitize.h"
 
-#define QUESTION_MOST_BYTES ((size_t)1 << 20)
-
 struct ask_options {
-    const char *question;
+    const char *question, *questions;
     uint64_t session;
     bool json, stream_json, continues;
 };
@@ -23,7 +22,9 @@ struct ask_options {
 #define AT(field) .offset = offsetof(struct ask_options, field)
 static const struct option ask_table[] = {
     {"question", 'q', OPTION_TEXT, "TEXT", NULL, "the question; - reads it from stdin", AT(question)},
-    {"json", 0, OPTION_FLAG, NULL, NULL, "answer as one JSON object", AT(json)},
+    {"questions", 0, OPTION_TEXT, "FILE", NULL, "a question a line, each answered in turn; - reads them from stdin",
+     AT(questions)},
+    {"json", 0, OPTION_FLAG, NULL, NULL, "answer as one JSON object, on one line", AT(json)},
     {"stream-json", 0, OPTION_FLAG, NULL, NULL, "events as JSON, one a line", AT(stream_json)},
     {"continue", 'c', OPTION_FLAG, NULL, NULL,
      "go on with these documents' last conversation, and keep the answer in it", AT(continues)},
@@ -37,7 +38,7 @@ static const struct command_usage ask_usage = {
     .name = "ask",
     .arguments = "FILE|DIR... -q TEXT",
     .about =
-        "Answers a question over documents on stdout. What was read before is not read again. Each question stands\n"
+        "Answers questions over documents on stdout. What was read before is not read again. Each question stands\n"
         "alone on the documents unless --continue or --session is given. An answer that --max-tokens, the context or\n"
         "the model's repeating itself cuts short is still an answer, exit code 0: a remark on stderr tells, and in "
         "JSON\n"
@@ -80,7 +81,9 @@ static int read_question(char **out, struct error *error)
 
 static int check_options(const struct ask_options *o, int argc, struct error *error)
 {
-    if (!o->question) return error_set(error, ERROR_USAGE, "ask needs a question: -q TEXT, or -q - for stdin.");
+    if (!o->question && !o->questions)
+        return error_set(error, ERROR_USAGE, "ask needs a question: -q TEXT, -q - for stdin, or --questions FILE.");
+    if (o->question && o->questions) return error_set(error, ERROR_USAGE, "Take one of -q and --questions.");
     if (o->json && o->stream_json) return error_set(error, ERROR_USAGE, "Take one of --json and --stream-json.");
     if (argc < 2 && !o->session) return error_set(error, ERROR_USAGE, "ask needs a file or folder, or --session ID.");
     if (argc > 1 && o->session)
@@ -90,10 +93,10 @@ static int check_options(const struct ask_options *o, int argc, struct error *er
 
 /* ------------------------------------------------------------------------------------------------- answer */
 
-static void write_text(struct asking *a, const struct event *e)
+static void write_text(struct asking *a, const char *text, size_t len)
 {
-    char *safe = malloc(SANITIZE_ROOM(e->text_len));
-    size_t n = safe ? sanitize_push(&a->sanitizer, e->text, e->text_len, safe) : 0;
+    char *safe = malloc(SANITIZE_ROOM(len));
+    size_t n = safe ? sanitize_push(&a->sanitizer, text, len, safe) : 0;
     if (n) a->last = safe[n - 1];
     if (!safe || (n && !console_write(safe, n))) a->reader.output_gone = true;
     free(safe);
@@ -112,7 +115,7 @@ static void take_event(void *ctx, const struct event *e)
 {
     struct asking *a = ctx;
     bool is_plain = !a->options->json && !a->options->stream_json;
-    if (e->kind == EVENT_TEXT && is_plain) write_text(a, e);
+    if (e->kind == EVENT_TEXT && is_plain) write_text(a, e->text, e->text_len);
     if (e->kind == EVENT_TEXT && a->options->json) json_append(&a->answer, e->text, e->text_len);
     if (e->kind != EVENT_ANSWERED) return;
     a->is_answered = true;
@@ -179,6 +182,27 @@ static int ask(struct asking *a, const char *question, struct error *error)
     return reader_wait_saved(r, error);
 }
 
+/* Each above its answer, where there is nothing else to tell them by; what was told on the way belongs to its own. */
+static int ask_each(struct asking *a, struct questions *questions, struct error *error)
+{
+    const char *question;
+    int rc = questions_next(questions, &question, error);
+    for (size_t i = 0; !rc && question && !a->reader.output_gone; i++) {
+        if (!a->options->json && !a->options->stream_json) {
+            write_text(a, i ? "\n> " : "> ", i ? 3 : 2);
+            write_text(a, question, strlen(question));
+            write_text(a, "\n", 1);
+            a->last = 0;
+        }
+        rc = ask(a, question, error);
+        json_free(&a->answer);
+        json_free(&a->reader.notes);
+        if (!rc) rc = questions_next(questions, &question, error);
+    }
+    if (!rc && console_signal()) a->reader.signal = console_signal();
+    return rc;
+}
+
 int cmd_ask(int argc, char **argv)
 {
     struct settings settings;
@@ -188,11 +212,14 @@ int cmd_ask(int argc, char **argv)
     if (!command_begin(&settings, &ask_usage, &options, &argc, argv, &status)) return status;
     char *typed = NULL;
     struct json stream = {0};
+    struct questions questions = {0};
     struct asking a = {.options = &options};
     int rc = check_options(&options, argc, &error);
-    if (!rc && !strcmp(options.question, "-")) rc = read_question(&typed, &error);
+    if (!rc && options.question && !strcmp(options.question, "-")) rc = read_question(&typed, &error);
+    if (!rc && options.questions) rc = questions_open(&questions, options.questions, &error);
     const char *question = typed ? typed : options.question;
-    if (!rc && !question[strspn(question, " \t\r\n")]) rc = error_set(&error, ERROR_USAGE, "The question is empty.");
+    if (!rc && question && !question[strspn(question, " \t\r\n")])
+        rc = error_set(&error, ERROR_USAGE, "The question is empty.");
     struct reader_params params = {
         .paths = argv + 1,
         .n_paths = (size_t)argc - 1,
@@ -204,11 +231,12 @@ int cmd_ask(int argc, char **argv)
         rc = console_error(&error);
     else {
         rc = reader_open(&a.reader, &settings, &params, &error);
-        if (!rc) rc = ask(&a, question, &error);
+        if (!rc) rc = question ? ask(&a, question, &error) : ask_each(&a, &questions, &error);
         rc = reader_close(&a.reader, rc, &error);
     }
     json_free(&a.answer);
     json_free(&stream);
+    questions_close(&questions);
     free(typed);
     settings_free(&settings);
     return rc;

@@ -120,6 +120,7 @@ clean "$dir/out"
 run 0 ask "$dir/a.txt" "$dir/b.md" "$dir/empty.txt" -q 'Q "q" \' $m --json
 json 'd["question"] == "Q \"q\" \\" and len(d["documents"]) == 2 and d["skipped"][0]["reason"] == "is empty"'
 json 'd["answer_tokens"] <= 12 and d["prompt_tokens"] > d["reused_tokens"] and not d["stopped"]'
+json 'd["ended"] == ("max-tokens" if d["answer_tokens"] == 12 else "whole")'
 run 0 ask "$dir/a.txt" -q x $m --stream-json
 python3 -c "
 import json
@@ -137,6 +138,52 @@ json '[r["depth"] for r in d["rows"]] == [0, 32] and all(r["decode_tokens_per_se
 
 run 0 bench --types --json --device cpu
 json 'len(d["types"]) == 25 and all(t["bytes_per_second"] > 0 and t["batch_flops_per_second"] > 0 for t in d["types"])'
+
+# ---- several questions
+printf 'Where is the cat?\n\n \t\r\nWhat \033[31m?\r\nWhere is the cat?' >"$dir/questions"
+run 0 ask "$dir/a.txt" --questions "$dir/questions" $m
+clean "$dir/out"
+{ echo '> Where is the cat?'; cat "$dir/first"; } >"$dir/expected"
+lines=$(wc -l <"$dir/expected")
+head -n "$lines" "$dir/out" | cmp -s - "$dir/expected" || fail 'the first of several questions has another answer'
+tail -n "$lines" "$dir/out" | cmp -s - "$dir/expected" || fail 'the last of several questions has another answer'
+run 0 ask "$dir/a.txt" --questions - $m --json
+[ ! -s "$dir/out" ] || fail 'answers to no questions'
+"$LECTERN" ask "$dir/a.txt" --questions - $m --json <"$dir/questions" >"$dir/lines" 2>/dev/null || fail 'several as JSON'
+python3 -c "
+import json
+d = [json.loads(line) for line in open('$dir/lines')]
+assert [x['question'] for x in d] == ['Where is the cat?', 'What \033[31m?', 'Where is the cat?'], d
+assert d[0]['answer'] == d[2]['answer'] and d[2]['reused_tokens'] == d[0]['reused_tokens'] > 0, d
+" || fail 'several as JSON'
+# a script may wait for each answer before it asks again; a signal ends the waiting
+mkfifo "$dir/asks" "$dir/says"
+"$LECTERN" ask "$dir/a.txt" --questions - $m --json <"$dir/asks" >"$dir/says" 2>"$dir/err" &
+pid=$!
+exec 3>"$dir/asks" 4<"$dir/says"
+for question in One Two; do
+    echo $question >&3
+    read -r line <&4
+    case $line in *"\"$question\""*) ;; *) fail "asked $question, heard: $line" ;; esac
+done
+kill -TERM $pid
+wait $pid
+[ $? = 143 ] || fail 'a signal while waiting for a question'
+exec 3>&- 4<&-
+run 2 ask "$dir/a.txt" --questions "$dir/questions" -q x $m; one_line
+run 4 ask "$dir/a.txt" --questions "$dir/none" $m; one_line; says 'No such file'
+run 4 ask "$dir/a.txt" --questions "$dir" $m; says 'directory'
+printf 'a\000b\n' >"$dir/nul"
+run 2 ask "$dir/a.txt" --questions "$dir/nul" $m; silent; says 'NUL'
+head -c 1100000 /dev/zero | tr '\0' x >"$dir/long"
+run 2 ask "$dir/a.txt" --questions "$dir/long" $m; silent; says '1 MiB'
+run 0 ask "$dir/a.txt" --questions "$dir/questions" -c $m --json
+python3 -c "
+import json
+d = [json.loads(line) for line in open('$dir/out')]
+assert d[0]['prompt_tokens'] < d[1]['prompt_tokens'] < d[2]['prompt_tokens'] and d[2]['session'], d
+" || fail 'several in one conversation'
+run 0 sessions rm "$(python3 -c "import json; print(json.loads(open('$dir/out').readline())['session'])")"
 
 # ---- conversations
 run 0 ask "$dir/a.txt" -c -q 'One?' $m --json; json 'True'
