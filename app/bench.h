@@ -54,6 +54,8 @@ int bench_plot(const char *path, const struct bench_plan *, const struct bench_s
 struct bench_resume_options {
     uint32_t tokens;
     bool cold, json;
+    bool made;    /* the tokens are stood at, not read: timeline_pretend */
+    bool compare; /* f32 state and f16 rows against f16 state and q8_0 rows, whatever the settings say */
 };
 /* bench --resume: reads so many tokens, keeps them in a store of its own under the data folder, takes them back, and
  * prints what each took. The store is removed in any case. ERROR_FAILED when what came back is not bit-identical. */

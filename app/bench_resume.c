@@ -4,38 +4,19 @@
  * both are times to a first token; the logits must be the same bits. The model is on the device already in both cases:
  * what loading it took is told, and not counted. At the end, what saving does to answering (bench_saving.c).
  */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "app/bench.h"
-#include "app/bench_saving.h"
+#include "app/bench_cache.h"
+#include "app/bench_resume.h"
 #include "app/console.h"
-#include "app/json.h"
 #include "app/model_use.h"
 #include "app/paths.h"
 #include "app/progress.h"
-#include "app/sanitize.h"
-#include "quant/quant.h"
-#include "store/store.h"
 
-enum { QUESTION = 16, SAVE_SEGMENTS = 16 };
-
-struct resume_run {
-    double open_seconds, find_seconds; /* the store; the longest stored prefix */
-    double load_seconds;               /* all of the next three, and what is between them */
-    double wait_seconds;               /* for the store: what reading and verifying took beyond the rest */
-    double rows_seconds;               /* checked again by the engine and given to the device */
-    double snapshot_seconds;           /* the same of the snapshot */
-    double ask_seconds;                /* the question and the first token */
-    double first_seconds;              /* from before open to the sampled token */
-    bool identical;
-};
+enum { SAVE_SEGMENTS = 16, WARM_RUNS = 3 };
 
 struct resume_bench {
     const struct bench_resume_options *options;
@@ -46,14 +27,7 @@ struct resume_bench {
     uint32_t *ids; /* tokens, then the question */
     float *logits; /* [2][n_vocab]: after the tokens, after the question */
     uint32_t first_token;
-    uint64_t rows_bytes, snapshot_bytes;
-    double model_seconds;
-    double read_seconds, reread_seconds; /* the tokens; to the first token */
-    double save_seconds;
-    struct resume_run warm, cold;
-    double kept_bytes; /* of the store, in the page cache before the cold run */
-    bool cache_unknown;
-    struct bench_saving saving;
+    struct resume_result *result;
 };
 
 /* ---------------------------------------------------------------------------------------------- the folder */
@@ -66,63 +40,6 @@ static int make_folder(const struct settings *s, struct resume_bench *b, struct 
     free(data);
     if (rc || mkdtemp(b->dir)) return rc;
     rc = error_set(error, ERROR_DISK, "%.300s cannot be made: %s.", b->dir, strerror(errno));
-    free(b->dir);
-    b->dir = NULL;
-    return rc;
-}
-
-/* How much of an open file is in the page cache; -1 where the system does not say. */
-static double cached_bytes(int file)
-{
-    struct stat st;
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages, resident = 0;
-    if (fstat(file, &st) || st.st_size <= 0) return st.st_size ? -1 : 0;
-    pages = ((size_t)st.st_size + page - 1) / page;
-    unsigned char *there = malloc(pages);
-    void *map = there ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, file, 0) : MAP_FAILED;
-    bool known = map != MAP_FAILED && !mincore(map, (size_t)st.st_size, there);
-    for (size_t i = 0; known && i < pages; i++) resident += there[i] & 1;
-    if (map != MAP_FAILED) munmap(map, (size_t)st.st_size);
-    free(there);
-    return known ? (double)resident * (double)page : -1;
-}
-
-/* Drops a file from the page cache once it is on the disk, and counts what stayed there all the same. */
-static int forget_file(struct resume_bench *b, int folder, const char *name)
-{
-    int file = openat(folder, name, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return errno;
-    int failed = fsync(file) ? errno : posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
-    double kept = failed ? 0 : cached_bytes(file);
-    close(file);
-    if (kept < 0) b->cache_unknown = true;
-    if (kept > 0) b->kept_bytes += kept;
-    return failed;
-}
-
-static int remove_file(struct resume_bench *b, int folder, const char *name)
-{
-    (void)b;
-    return unlinkat(folder, name, 0) ? errno : 0;
-}
-
-static int each_file(struct resume_bench *b, int (*visit)(struct resume_bench *, int, const char *),
-                     struct error *error)
-{
-    DIR *dir = opendir(b->dir);
-    if (!dir) return error_set(error, ERROR_DISK, "%.300s: %s.", b->dir, strerror(errno));
-    int failed = 0;
-    for (const struct dirent *entry; !failed && (entry = readdir(dir));)
-        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..")) failed = visit(b, dirfd(dir), entry->d_name);
-    closedir(dir);
-    return failed ? error_set(error, ERROR_DISK, "%.300s: %s.", b->dir, strerror(failed)) : 0;
-}
-
-static int remove_folder(struct resume_bench *b, struct error *error)
-{
-    if (!b->dir) return 0;
-    int rc = each_file(b, remove_file, error);
-    if (!rc && rmdir(b->dir)) rc = error_set(error, ERROR_DISK, "%.300s: %s.", b->dir, strerror(errno));
     free(b->dir);
     b->dir = NULL;
     return rc;
@@ -155,7 +72,7 @@ static int answer(struct resume_bench *b, uint32_t *token, struct error *error)
     char asking[] = "Asking";
     struct sampler *sampler = NULL;
     struct sample_params greedy = {.top_p = 1};
-    int rc = read_tokens(b, QUESTION, asking, error);
+    int rc = read_tokens(b, RESUME_QUESTION, asking, error);
     if (!rc) rc = sampler_create(&sampler, &greedy, engine_info(b->engine)->n_vocab, error);
     if (!rc) *token = sampler_next(sampler, timeline_logits(b->timeline));
     sampler_destroy(&sampler);
@@ -178,7 +95,7 @@ static int take_rows(struct resume_bench *b, size_t first, size_t count, struct 
     struct blob blob = {0};
     int rc = timeline_save_rows(b->timeline, first, count, &blob, error);
     *out = (struct store_blob){blob.data, blob.size};
-    b->rows_bytes += blob.size;
+    b->result->rows_bytes += blob.size;
     return rc;
 }
 
@@ -189,7 +106,7 @@ static int fill_snapshot(struct resume_bench *b, struct store_save *save, struct
     struct blob blob = {0};
     if (!rc) rc = timeline_save_snapshot(b->timeline, &blob, error);
     save->snapshot = (struct store_blob){blob.data, blob.size};
-    b->snapshot_bytes += blob.size;
+    b->result->snapshot_bytes += blob.size;
     return rc;
 }
 
@@ -240,67 +157,37 @@ static int save_all(struct resume_bench *b, struct error *error)
         whole = end == full;
     }
     if (!rc) rc = store_queue_flush(b->store, error);
-    b->save_seconds = bench_clock() - began;
+    b->result->save_seconds = bench_clock() - began;
     store_close(&b->store);
     return rc;
 }
 
 /* -------------------------------------------------------------------------------------------------- coming back */
 
-struct loading {
-    struct restore *restore;
-    struct resume_run *run;
-    double since; /* clock: when the store was last given back control */
-};
-
-/* A piece has come: the time since the last one was spent waiting. */
-static double piece_came(struct loading *l)
+static bool is_stopped(void *ctx)
 {
-    double now = bench_clock();
-    l->run->wait_seconds += now - l->since;
-    return now;
-}
-
-static int load_rows(void *ctx, const void *bytes, size_t size, struct error *error)
-{
-    struct loading *l = ctx;
-    double began = piece_came(l);
-    int rc = stopped(error);
-    if (!rc) rc = restore_rows(l->restore, bytes, size, error);
-    l->since = bench_clock();
-    l->run->rows_seconds += l->since - began;
-    return rc;
-}
-
-static int load_snapshot(void *ctx, const void *bytes, size_t size, struct error *error)
-{
-    struct loading *l = ctx;
-    double began = piece_came(l);
-    int rc = restore_snapshot(l->restore, bytes, size, error);
-    l->since = bench_clock();
-    l->run->snapshot_seconds = l->since - began;
-    return rc;
+    (void)ctx;
+    return console_signal() != 0;
 }
 
 static int load(struct resume_bench *b, struct resume_run *run, struct error *error)
 {
-    struct loading loading = {.run = run};
-    const uint8_t *key = engine_info(b->engine)->state_key;
-    int rc = restore_begin(&loading.restore, b->engine, b->ids, b->options->tokens, error);
-    if (rc) return rc;
-    struct store_load callbacks = {.rows = load_rows, .snapshot = load_snapshot, .ctx = &loading};
-    loading.since = bench_clock();
-    rc = store_load(b->store, key, b->ids, b->options->tokens, &callbacks, error);
-    if (!rc) return restore_finish(&loading.restore, &b->timeline, error);
-    restore_abort(&loading.restore);
-    return rc;
+    const struct state_load load = {
+        .store = b->store,
+        .engine = b->engine,
+        .ids = b->ids,
+        .position = b->options->tokens,
+        .stop = is_stopped,
+        .times = &run->times,
+    };
+    return state_load(&load, &b->timeline, error);
 }
 
 static int find(struct resume_bench *b, struct error *error)
 {
     size_t position = 0;
     int rc = store_find_prefix(b->store, engine_info(b->engine)->state_key, b->ids,
-                               b->options->tokens + (size_t)QUESTION, &position, error);
+                               b->options->tokens + (size_t)RESUME_QUESTION, &position, error);
     if (!rc && position != b->options->tokens)
         rc = error_set(error, ERROR_STATE, "The store found %zu tokens of %u.", position, b->options->tokens);
     return rc;
@@ -342,176 +229,92 @@ static int measure_saving(struct resume_bench *b, struct error *error)
         .engine = b->engine, .timeline = b->timeline, .ids = b->ids, .n_ids = b->options->tokens};
     int rc = store_open(&b->store, b->dir, error);
     params.store = b->store;
-    return rc ? rc : bench_saving(&params, &b->saving, error);
+    if (!rc) rc = bench_saving(&params, &b->result->saving, error);
+    store_close(&b->store);
+    b->result->has_saving = !rc;
+    return rc;
 }
 
-/* ------------------------------------------------------------------------------------------------- results */
+/* ------------------------------------------------------------------------------------------------ warm and cold */
 
-static double ratio(const struct resume_bench *b, const struct resume_run *run)
+static int by_first(const void *a, const void *b)
 {
-    return run->first_seconds > 0 ? b->reread_seconds / run->first_seconds : 0;
+    const double x = ((const struct resume_run *)a)->first_seconds, y = ((const struct resume_run *)b)->first_seconds;
+    return (x > y) - (x < y);
 }
 
-static const char *dtype_name(enum engine_dtype dtype)
+/* The median of a few: what the first one finds not ready (memory, clocks) is not what coming back takes. */
+static int come_back_warm(struct resume_bench *b, struct error *error)
 {
-    return quant_format((uint32_t)dtype)->name;
-}
-
-static uint64_t all_bytes(const struct resume_bench *b)
-{
-    return b->rows_bytes + b->snapshot_bytes;
-}
-
-static void print_run(const struct resume_bench *b, const char *name, const struct resume_run *run)
-{
-    printf("%-6s %8.3f %8.3f %8.3f %8.3f %8.3f %8.3f %8.3f %12.3f %10.2f %9.0f  %s\n", name, run->open_seconds,
-           run->find_seconds, run->wait_seconds, run->rows_seconds, run->snapshot_seconds, run->load_seconds,
-           run->ask_seconds, run->first_seconds, (double)all_bytes(b) / run->load_seconds / 1e9, ratio(b, run),
-           run->identical ? "bit-identical" : "DIFFERENT");
-}
-
-/* How much longer reading takes for the checkpoints that are taken meanwhile. */
-static double take_share(const struct resume_bench *b)
-{
-    double reading = b->read_seconds / b->options->tokens * b->saving.checkpoint_tokens;
-    return b->saving.take_seconds / reading;
-}
-
-static void print_saving(const struct resume_bench *b)
-{
-    const struct bench_saving *s = &b->saving;
-    char bytes[32], tokens[32];
-    printf("\nsaving    answering %.1f tok/s with the writer idle, %.1f while it writes: %.1f %% off (%u x %u tokens)\n"
-           "          a checkpoint of %s is taken from the device in %.1f ms: %.1f %% of reading its %s tokens\n",
-           s->idle_rate, s->writing_rate, 100 * s->off, s->rounds, s->tokens, format_bytes(s->checkpoint_bytes, bytes),
-           1e3 * s->take_seconds, 100 * take_share(b), format_count(s->checkpoint_tokens, tokens));
-}
-
-/* Whether the cold run was one. */
-static bool is_cold(const struct resume_bench *b)
-{
-    return !b->cache_unknown && b->kept_bytes < 0.01 * (double)all_bytes(b);
-}
-
-static void print_table(const struct resume_bench *b)
-{
-    const struct engine_info *info = engine_info(b->engine);
-    char model[SANITIZE_ROOM(128)], device[SANITIZE_ROOM(128)], tokens[32], rows[32], snapshot[32];
-    sanitize_line(info->model_name, model, sizeof model);
-    sanitize_line(info->device_name, device, sizeof device);
-    printf("model     %s, opened in %.3f s (not counted below: it is there already)\ndevice    %s (%s), batch %u\n",
-           model, b->model_seconds, device, info->device_id, info->batch);
-    printf("state     %s tokens: rows %s (%s), snapshot %s (%s)\n", format_count(b->options->tokens, tokens),
-           format_bytes(b->rows_bytes, rows), dtype_name(info->rows_dtype), format_bytes(b->snapshot_bytes, snapshot),
-           dtype_name(info->state_dtype));
-    printf("save      %.3f s, all of it, from the device to committed (%.2f GB/s)\n", b->save_seconds,
-           (double)all_bytes(b) / b->save_seconds / 1e9);
-    printf("re-read   %.3f s to the first token (%.1f tok/s)\n\n", b->reread_seconds,
-           b->options->tokens / b->read_seconds);
-    printf("%-6s %8s %8s %8s %8s %8s %8s %8s %12s %10s %9s  %s\n", "", "open s", "find s", "wait s", "rows s", "snap s",
-           "load s", "ask s", "first tok s", "load GB/s", "ratio", "logits");
-    print_run(b, "warm", &b->warm);
-    if (b->options->cold) print_run(b, "cold", &b->cold);
-    if (b->options->cold && !is_cold(b))
-        printf("(not cold: this system does not let the store be dropped from its page cache, or does not tell)\n");
-    printf(
-        "load: waiting for the store, then rows and snapshot (checked, to the device); ask: %d tokens and the first of "
-        "an answer;\nfirst tok: open + find + load + ask; ratio: re-read / first tok\n",
-        QUESTION);
-    print_saving(b);
-}
-
-static void json_run(struct json *j, const struct resume_bench *b, const char *name, const struct resume_run *run)
-{
-    json_open(j, name, '{');
-    json_real(j, "open_seconds", run->open_seconds);
-    json_real(j, "find_seconds", run->find_seconds);
-    json_real(j, "wait_seconds", run->wait_seconds);
-    json_real(j, "rows_seconds", run->rows_seconds);
-    json_real(j, "snapshot_seconds", run->snapshot_seconds);
-    json_real(j, "load_seconds", run->load_seconds);
-    json_real(j, "ask_seconds", run->ask_seconds);
-    json_real(j, "first_token_seconds", run->first_seconds);
-    json_real(j, "ratio", ratio(b, run));
-    json_bool(j, "identical", run->identical);
-    json_close(j, '}');
-}
-
-static void json_saving(struct json *j, const struct resume_bench *b)
-{
-    const struct bench_saving *s = &b->saving;
-    json_open(j, "saving", '{');
-    json_uint(j, "rounds", s->rounds);
-    json_uint(j, "tokens", s->tokens);
-    json_uint(j, "checkpoint_tokens", s->checkpoint_tokens);
-    json_uint(j, "checkpoint_bytes", s->checkpoint_bytes);
-    json_real(j, "idle_tokens_per_second", s->idle_rate);
-    json_real(j, "writing_tokens_per_second", s->writing_rate);
-    json_real(j, "off", s->off);
-    json_real(j, "take_seconds", s->take_seconds);
-    json_real(j, "take_share_of_reading", take_share(b));
-    json_close(j, '}');
-}
-
-static void print_json(const struct resume_bench *b)
-{
-    const struct engine_info *info = engine_info(b->engine);
-    struct json j = {0};
-    json_open(&j, NULL, '{');
-    json_text(&j, "model", info->model_name);
-    json_text(&j, "device", info->device_name);
-    json_text(&j, "device_id", info->device_id);
-    json_uint(&j, "batch", info->batch);
-    json_uint(&j, "tokens", b->options->tokens);
-    json_uint(&j, "question_tokens", QUESTION);
-    json_text(&j, "rows_dtype", dtype_name(info->rows_dtype));
-    json_text(&j, "state_dtype", dtype_name(info->state_dtype));
-    json_uint(&j, "rows_bytes", b->rows_bytes);
-    json_uint(&j, "snapshot_bytes", b->snapshot_bytes);
-    json_real(&j, "model_seconds", b->model_seconds);
-    json_real(&j, "save_seconds", b->save_seconds);
-    json_real(&j, "read_seconds", b->read_seconds);
-    json_real(&j, "reread_first_token_seconds", b->reread_seconds);
-    json_run(&j, b, "warm", &b->warm);
-    if (b->options->cold) {
-        json_run(&j, b, "cold", &b->cold);
-        json_bool(&j, "cold_is_cold", is_cold(b));
+    struct resume_run runs[WARM_RUNS];
+    int rc = 0;
+    bool identical = true;
+    for (size_t i = 0; !rc && i < WARM_RUNS; i++) {
+        rc = come_back(b, &runs[i], error);
+        identical = identical && runs[i].identical;
     }
-    json_saving(&j, b);
-    json_close(&j, '}');
-    json_send(&j);
-    json_free(&j);
+    if (rc) return rc;
+    qsort(runs, WARM_RUNS, sizeof *runs, by_first);
+    b->result->warm = runs[WARM_RUNS / 2];
+    b->result->warm.identical = identical;
+    return 0;
+}
+
+/* What the disk itself can, by the same file, and then coming back from it. */
+static int come_back_cold(struct resume_bench *b, struct error *error)
+{
+    struct resume_result *r = b->result;
+    struct bench_cache before, between;
+    char *path = NULL;
+    int rc = paths_join(b->dir, "lectern.db", &path, error);
+    if (!rc) rc = bench_cache_drop(b->dir, &before, error);
+    if (!rc) rc = bench_read_rate(path, &r->disk_rate, error);
+    if (!rc) rc = bench_cache_drop(b->dir, &between, error);
+    if (!rc) rc = come_back(b, &r->cold, error);
+    free(path);
+    if (rc) return rc;
+    const double most = 0.01 * (double)(r->rows_bytes + r->snapshot_bytes);
+    r->is_cold = !before.is_unknown && !between.is_unknown && before.kept_bytes < most && between.kept_bytes < most;
+    return 0;
 }
 
 /* ---------------------------------------------------------------------------------------------- the course */
 
 static int open_engine(const struct settings *s, struct resume_bench *b, struct error *error)
 {
-    size_t most = b->options->tokens + (size_t)QUESTION + BENCH_SAVING_ROOM;
+    size_t most = b->options->tokens + (size_t)RESUME_QUESTION + BENCH_SAVING_ROOM;
     struct model_usage usage = {.settings = s, .params = settings_engine(s), .need = most};
     if (!usage.params.context) usage.params.context = (uint32_t)most;
     double began = bench_clock();
     int rc = model_use(&b->engine, &usage, error);
-    b->model_seconds = bench_clock() - began;
+    b->result->model_seconds = bench_clock() - began;
+    if (!rc) b->result->info = *engine_info(b->engine);
     if (!rc) rc = timeline_create(&b->timeline, b->engine, error);
     if (!rc) rc = bench_ids(b->engine, most, &b->ids, error);
     if (!rc && !(b->logits = malloc(2 * logits_size(b)))) rc = error_set(error, ERROR_FAILED, "Out of memory.");
     return rc;
 }
 
+static int stand_there(struct resume_bench *b, struct error *error)
+{
+    char reading[] = "Reading";
+    if (b->options->made) return timeline_pretend(b->timeline, b->ids, b->options->tokens, error);
+    double began = bench_clock();
+    int rc = read_tokens(b, b->options->tokens, reading, error);
+    b->result->read_seconds = bench_clock() - began;
+    return rc;
+}
+
 /* Reads, saves, asks. What is read here is also what reading again costs: the timeline was empty. */
 static int go_there(struct resume_bench *b, struct error *error)
 {
-    char reading[] = "Reading";
     int rc = warm_up(b, error);
-    double began = bench_clock();
-    if (!rc) rc = read_tokens(b, b->options->tokens, reading, error);
-    b->read_seconds = bench_clock() - began;
+    if (!rc) rc = stand_there(b, error);
     if (!rc) memcpy(b->logits, timeline_logits(b->timeline), logits_size(b));
     if (!rc) rc = save_all(b, error);
-    began = bench_clock();
+    double began = bench_clock();
     if (!rc) rc = answer(b, &b->first_token, error);
-    b->reread_seconds = b->read_seconds + bench_clock() - began;
+    if (!b->options->made) b->result->reread_seconds = b->result->read_seconds + bench_clock() - began;
     if (!rc) memcpy(b->logits + engine_info(b->engine)->n_vocab, timeline_logits(b->timeline), logits_size(b));
     progress_clear();
     return rc;
@@ -523,32 +326,46 @@ static int measure(const struct settings *s, struct resume_bench *b, struct erro
     if (!rc) rc = open_engine(s, b, error);
     if (!rc) rc = make_folder(s, b, error);
     if (!rc) rc = go_there(b, error);
-    if (!rc) rc = come_back(b, &b->warm, error);
-    if (!rc && b->options->cold) rc = each_file(b, forget_file, error);
-    if (!rc && b->options->cold) rc = come_back(b, &b->cold, error);
-    if (!rc) rc = measure_saving(b, error);
+    if (!rc) rc = come_back_warm(b, error);
+    if (!rc && b->options->cold) rc = come_back_cold(b, error);
+    if (!rc && !b->options->compare) rc = measure_saving(b, error);
     progress_clear();
+    return rc;
+}
+
+/* With the types of these settings; the store is gone afterwards in any case. */
+static int measure_one(const struct settings *s, const struct bench_resume_options *options, struct resume_result *out,
+                       struct error *error)
+{
+    struct resume_bench b = {.options = options, .result = out};
+    struct error left;
+    int rc = measure(s, &b, error);
+    timeline_destroy(&b.timeline);
+    store_close(&b.store);
+    engine_close(&b.engine);
+    int kept = b.dir ? bench_folder_remove(b.dir, &left) : 0;
+    if (kept && rc) console_say("%s", left.text);
+    if (kept && !rc) rc = error_set(error, left.code, "%s", left.text);
+    free(b.dir);
+    free(b.ids);
+    free(b.logits);
     return rc;
 }
 
 int bench_resume(const struct settings *s, const struct bench_resume_options *options, struct error *error)
 {
-    struct resume_bench b = {.options = options};
-    struct error left;
-    int rc = measure(s, &b, error);
-    if (!rc && options->json)
-        print_json(&b);
-    else if (!rc)
-        print_table(&b);
-    if (!rc && (!b.warm.identical || (options->cold && !b.cold.identical)))
-        rc = error_set(error, ERROR_FAILED, "What came back is not bit-identical to what was saved.");
-    timeline_destroy(&b.timeline);
-    store_close(&b.store);
-    engine_close(&b.engine);
-    int kept = remove_folder(&b, &left);
-    if (kept && rc) console_say("%s", left.text);
-    if (kept && !rc) rc = error_set(error, left.code, "%s", left.text);
-    free(b.ids);
-    free(b.logits);
-    return rc;
+    struct resume_result results[RESUME_RESULTS] = {0};
+    struct settings with = *s;
+    size_t count = options->compare ? 2 : 1;
+    bool identical = true;
+    int rc = 0;
+    for (size_t i = 0; !rc && i < count; i++) {
+        if (options->compare) with.state_dtype = i ? ENGINE_F16 : ENGINE_F32;
+        if (options->compare) with.rows_dtype = i ? ENGINE_Q8_0 : ENGINE_F16;
+        rc = measure_one(&with, options, &results[i], error);
+        identical = identical && results[i].warm.identical && (!options->cold || results[i].cold.identical);
+    }
+    if (rc) return rc;
+    (options->json ? resume_print_json : resume_print)(options, results, count);
+    return identical ? 0 : error_set(error, ERROR_FAILED, "What came back is not bit-identical to what was saved.");
 }

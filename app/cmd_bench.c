@@ -16,7 +16,7 @@
 #include "app/sanitize.h"
 
 struct bench_options {
-    bool json, profile, made, resume, cold, types;
+    bool json, profile, made, resume, cold, compare, types;
     const char *depths, *versus, *plot;
     uint32_t prefill, decode, tokens;
 };
@@ -35,6 +35,8 @@ static const struct option bench_table[] = {
     {"tokens", 0, OPTION_UINT, "N", "4096", "--resume: tokens read, saved and taken back", AT(tokens),
      .most = 1u << 24},
     {"cold", 0, OPTION_FLAG, NULL, NULL, "--resume: once more with the file out of the page cache", AT(cold)},
+    {"compare", 0, OPTION_FLAG, NULL, NULL, "--resume: f32 state and f16 rows against f16 state and q8_0 rows",
+     AT(compare)},
     {"types", 0, OPTION_FLAG, NULL, NULL, "measure products with each weight format instead; needs no model",
      AT(types)},
     {NULL},
@@ -43,8 +45,8 @@ static const struct option bench_table[] = {
 
 static const struct command_usage bench_usage = {
     .name = "bench",
-    .arguments =
-        "[--depth N,N] [--prefill N] [--decode N] [--profile] [--vs MODEL] | --resume [--tokens N] [--cold] | --types",
+    .arguments = "[--depth N,N] [--prefill N] [--decode N] [--profile] [--vs MODEL]\n"
+                 "                     | --resume [--tokens N] [--cold] [--compare] [--made] | --types",
     .about = "Measures reading (prefill) and answering (decode) at several depths on one device, or with --resume\n"
              "what coming back to a stored state costs, against reading it again, or with --types how fast the device\n"
              "multiplies by each weight format.",
@@ -206,6 +208,18 @@ static int run_bench(const struct settings *s, const struct bench_options *optio
     return rc;
 }
 
+static int run_resume(const struct settings *settings, const struct bench_options *options, struct error *error)
+{
+    const struct bench_resume_options resume = {
+        .tokens = options->tokens,
+        .cold = options->cold,
+        .json = options->json,
+        .made = options->made,
+        .compare = options->compare,
+    };
+    return bench_resume(settings, &resume, error);
+}
+
 int cmd_bench(int argc, char **argv)
 {
     struct settings settings;
@@ -221,8 +235,7 @@ int cmd_bench(int argc, char **argv)
     else if (options.types)
         rc = bench_types(&settings, options.json, &error);
     else if (options.resume)
-        rc =
-            bench_resume(&settings, &(struct bench_resume_options){options.tokens, options.cold, options.json}, &error);
+        rc = run_resume(&settings, &options, &error);
     else if (!options.prefill && !options.decode)
         rc = error_set(&error, ERROR_USAGE, "There is nothing to measure.");
     else

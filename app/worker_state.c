@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/state_load.h"
 #include "app/worker_internal.h"
 
 static_assert(STATE_SEGMENT == STORE_SEGMENT, "a row segment is the same for engine and store");
@@ -63,37 +64,22 @@ void worker_hold(struct worker *w, int64_t session)
 
 /* ----------------------------------------------------------------------------------------------- restore */
 
-struct loading {
-    struct worker *worker;
-    struct restore *restore;
-};
-
-static int load_rows(void *ctx, const void *bytes, size_t size, struct error *error)
+static bool is_stopped(void *ctx)
 {
-    struct loading *l = ctx;
-    if (worker_is_cancelled(l->worker)) return error_set(error, ERROR_CANCELLED, "Stopped.");
-    return restore_rows(l->restore, bytes, size, error);
-}
-
-static int load_snapshot(void *ctx, const void *bytes, size_t size, struct error *error)
-{
-    struct loading *l = ctx;
-    return restore_snapshot(l->restore, bytes, size, error);
+    return worker_is_cancelled(ctx);
 }
 
 static int load_timeline(struct worker *w, size_t position, struct timeline **out, struct error *error)
 {
-    struct loading l = {.worker = w};
-    const struct engine_info *info = engine_info(w->engine);
-    int rc = restore_begin(&l.restore, w->engine, w->prompt.ids, position, error);
-    if (rc) return rc;
-    struct store_load callbacks = {.rows = load_rows, .snapshot = load_snapshot, .ctx = &l};
-    rc = store_load(w->params.store, info->state_key, w->prompt.ids, position, &callbacks, error);
-    if (rc)
-        restore_abort(&l.restore);
-    else
-        rc = restore_finish(&l.restore, out, error);
-    return rc;
+    const struct state_load load = {
+        .store = w->params.store,
+        .engine = w->engine,
+        .ids = w->prompt.ids,
+        .position = position,
+        .stop = is_stopped,
+        .ctx = w,
+    };
+    return state_load(&load, out, error);
 }
 
 /* Where memory holds only one timeline, the old one makes room. */

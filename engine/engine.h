@@ -265,6 +265,13 @@ struct restore;
 int restore_begin(struct restore **out, struct engine *, const uint32_t *ids, size_t count, struct error *error);
 int restore_rows(struct restore *, const void *bytes, size_t size, struct error *error);
 int restore_snapshot(struct restore *, const void *bytes, size_t size, struct error *error);
+/* For quick restores, where others read and verify pieces ahead. restore_verify checks the form and the checksum of a
+ * piece, in any thread; after restore_expect_verified the caller sees to it that every piece has passed, and
+ * restore_rows and restore_snapshot leave the checksum out. restore_room is where the device best takes a piece of that
+ * size from: the caller's to fill until it was given to restore_rows or the restore ends; NULL: anywhere else. */
+int restore_verify(const void *bytes, size_t size, struct error *error);
+void restore_expect_verified(struct restore *);
+void *restore_room(struct restore *, size_t size);
 int restore_finish(struct restore **, struct timeline **out, struct error *error); /* frees the restore in any case */
 void restore_abort(struct restore **);
 

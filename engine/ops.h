@@ -198,6 +198,11 @@ struct backend_ops {
     /* Outside begin .. submit. upload and download wait for nothing but themselves. */
     int (*upload)(struct backend *, uint64_t dst, const void *src, size_t bytes, struct error *);
     int (*download)(struct backend *, void *dst, uint64_t src, size_t bytes, struct error *);
+    /* Host memory that the device copies from by itself: an upload from it, of all that it will be asked for in a row,
+     * returns at once and gives it back. Any thread may fill it. NULL: there is none, or none free. The first one asked
+     * for tells the size of all, until rooms_end; before that there are no downloads. NULL both where it is all one. */
+    void *(*room)(struct backend *, size_t bytes);
+    void (*rooms_end)(struct backend *);
 
     int (*begin)(struct backend *, struct error *);  /* drops what was recorded and not submitted */
     int (*submit)(struct backend *, struct error *); /* runs what was recorded and waits for it */
@@ -264,7 +269,7 @@ uint32_t gpu_validation_messages(const struct backend *);
 void gpu_keep_kernels(struct backend *, const char *dir);
 /* Whether products may round their factors to f16: on cooperative matrices they do. */
 bool gpu_multiplies_halves(const struct backend *);
-/* For tests, before prepare: a software device is from now on given the kernels of real GPUs. */
+/* For tests, before prepare: a software device is from now on given the kernels of real GPUs, and memory of its own. */
 void gpu_act_as_hardware(struct backend *);
 /* The same, and products as on cooperative matrices, in plain arithmetic. False on a device that has such matrices. */
 bool gpu_act_with_matrices(struct backend *);

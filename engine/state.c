@@ -154,7 +154,14 @@ struct restore {
     size_t count;              /* tokens it will have */
     size_t rows;               /* tokens whose rows are there */
     bool has_snapshot;
+    struct backend *rooms; /* that lends them; NULL: none was lent */
+    bool is_verified;      /* pieces have passed restore_verify when they come */
     struct id_hash hash;
+};
+
+enum {
+    RESERVE = 32 * STATE_SEGMENT, /* tokens whose rows find memory at once, while others are read */
+    ROOM_ALIGNMENT = 256,         /* of a payload that the device copies */
 };
 
 int restore_begin(struct restore **out, struct engine *engine, const uint32_t *ids, size_t count, struct error *error)
@@ -168,7 +175,6 @@ int restore_begin(struct restore **out, struct engine *engine, const uint32_t *i
     if (!r) return error_set(error, ERROR_FAILED, "Out of memory for a restore.");
     r->count = count;
     int rc = timeline_create(&r->timeline, engine, error);
-    if (!rc) rc = timeline_reserve(r->timeline, count, error); /* at once: then rows alone are on their way */
     if (rc) {
         restore_abort(&r);
         return rc;
@@ -178,11 +184,37 @@ int restore_begin(struct restore **out, struct engine *engine, const uint32_t *i
     return 0;
 }
 
+void *restore_room(struct restore *r, size_t size)
+{
+    const struct engine *e = r->timeline->engine;
+    const size_t most = STATE_HEADER + state_payload_bytes(e, STATE_ROWS, STATE_SEGMENT);
+    if (!e->backend->ops->room || size > most) return NULL;
+    const size_t before = (ROOM_ALIGNMENT - STATE_HEADER % ROOM_ALIGNMENT) % ROOM_ALIGNMENT;
+    unsigned char *room = e->backend->ops->room(e->backend, before + most);
+    if (room) r->rooms = e->backend;
+    return room ? room + before : NULL;
+}
+
+int restore_verify(const void *bytes, size_t size, struct error *error)
+{
+    return state_blob_verify(bytes, size, error);
+}
+
+void restore_expect_verified(struct restore *r)
+{
+    r->is_verified = true;
+}
+
 static int check_piece(struct restore *r, const void *bytes, size_t size, enum state_kind kind,
                        struct state_piece *piece, struct error *error)
 {
     struct timeline *t = r->timeline;
-    struct state_check check = {.bytes = bytes, .size = size, .kind = kind, .ids = t->ids, .count_ids = r->count};
+    struct state_check check = {.bytes = bytes,
+                                .size = size,
+                                .kind = kind,
+                                .ids = t->ids,
+                                .count_ids = r->count,
+                                .is_verified = r->is_verified};
     return state_blob_check(t->engine, &check, &r->hash, piece, error);
 }
 
@@ -195,6 +227,9 @@ int restore_rows(struct restore *r, const void *bytes, size_t size, struct error
     if (piece.first != r->rows)
         return error_set(error, ERROR_STATE, "Rows from token %llu came where those from %zu were due.",
                          (unsigned long long)piece.first, r->rows);
+    const size_t end = r->rows + (size_t)piece.count, ahead = (end + RESERVE - 1) / RESERVE * RESERVE;
+    rc = timeline_reserve(t, ahead < r->count ? ahead : r->count, error);
+    if (rc) return rc;
     /* move_up only reads: the cast drops a const that move_down cannot promise. */
     char *payload = (char *)(uintptr_t)bytes + STATE_HEADER;
     rc = move_rows(t, (size_t)piece.first, (size_t)piece.count, payload, move_up, error);
@@ -271,6 +306,7 @@ void restore_abort(struct restore **restore)
 {
     struct restore *r = *restore;
     if (!r) return;
+    if (r->rooms) r->rooms->ops->rooms_end(r->rooms);
     timeline_destroy(&r->timeline);
     id_hash_free(&r->hash);
     free(r);

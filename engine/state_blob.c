@@ -213,14 +213,19 @@ static const char *kind_name(uint64_t kind)
     return kind == STATE_ROWS ? "rows" : kind == STATE_SNAPSHOT ? "a snapshot" : "nothing known";
 }
 
-static int check_form(const struct state_check *c, const unsigned char *p, struct error *error)
+static int check_form(const unsigned char *p, size_t size, struct error *error)
 {
-    if (c->size < STATE_HEADER || memcmp(p, magic, sizeof magic))
-        return error_set(error, ERROR_STATE, "These %zu bytes are no saved state.", c->size);
+    if (size < STATE_HEADER || memcmp(p, magic, sizeof magic))
+        return error_set(error, ERROR_STATE, "These %zu bytes are no saved state.", size);
     uint64_t version = get(p + AT_VERSION, 4);
     if (version != VERSION && version != OLD_VERSION)
         return error_set(error, ERROR_STATE, "The state has format version %u, this program reads %d and %d.",
                          (unsigned)version, OLD_VERSION, VERSION);
+    return 0;
+}
+
+static int check_kind(const struct state_check *c, const unsigned char *p, struct error *error)
+{
     if (get(p + AT_KIND, 4) != c->kind)
         return error_set(error, ERROR_STATE, "The state holds %s where %s was expected.",
                          kind_name(get(p + AT_KIND, 4)), kind_name(c->kind));
@@ -258,17 +263,30 @@ static int check_range(const struct engine *e, const struct state_check *c, cons
     return 0;
 }
 
+static int check_sum(const unsigned char *p, size_t size, struct error *error)
+{
+    unsigned char sum[STATE_HASH];
+    int rc = checksum(p, size, sum, error);
+    if (!rc && memcmp(sum, p + AT_SUM, sizeof sum))
+        rc = error_set(error, ERROR_STATE, "The state is damaged: its checksum is wrong.");
+    return rc;
+}
+
+int state_blob_verify(const void *bytes, size_t size, struct error *error)
+{
+    int rc = check_form(bytes, size, error);
+    return rc ? rc : check_sum(bytes, size, error);
+}
+
 int state_blob_check(const struct engine *e, const struct state_check *c, struct id_hash *hash, struct state_piece *out,
                      struct error *error)
 {
     const unsigned char *p = c->bytes;
     unsigned char sum[STATE_HASH];
     int rc;
-    if ((rc = check_form(c, p, error)) || (rc = check_model(e, c, p, error)) ||
-        (rc = check_range(e, c, p, out, error)) || (rc = checksum(p, c->size, sum, error)))
+    if ((rc = check_form(p, c->size, error)) || (rc = check_kind(c, p, error)) || (rc = check_model(e, c, p, error)) ||
+        (rc = check_range(e, c, p, out, error)) || (!c->is_verified && (rc = check_sum(p, c->size, error))))
         return rc;
-    if (memcmp(sum, p + AT_SUM, sizeof sum))
-        return error_set(error, ERROR_STATE, "The state is damaged: its checksum is wrong.");
     if ((rc = id_hash_at(hash, c->ids, (size_t)(out->first + out->count), sum, error))) return rc;
     if (memcmp(sum, p + AT_IDS, sizeof sum)) return error_set(error, ERROR_STATE, "The state belongs to another text.");
     return 0;

@@ -39,7 +39,10 @@ struct state_check {
     enum state_kind kind;
     const uint32_t *ids;
     size_t count_ids;
+    bool is_verified; /* state_blob_verify has passed them: not again */
 };
+/* Form and checksum alone: needs nothing but the bytes. */
+int state_blob_verify(const void *bytes, size_t size, struct error *error);
 int state_blob_check(const struct engine *, const struct state_check *, struct id_hash *, struct state_piece *out,
                      struct error *error);
 

@@ -141,29 +141,33 @@ int blob_write(sqlite3 *db, const struct blob_name *name, const struct store_blo
     return rc;
 }
 
-int blob_size(sqlite3 *db, int64_t id, const struct blob_name *name, size_t *size, struct error *error)
-{
-    int64_t found = 0;
-    int rc = db_number(db, "SELECT size + 1 FROM blob WHERE id = ?1 AND kind = ?2",
-                       DB_VALUES(db_int(id), db_int(name->kind)), &found, error);
-    if (rc) return rc;
-    if (found < 1 || blob_parts((size_t)found - 1) > STORE_PARTS)
-        return error_set(error, ERROR_STATE, "A stored state is lost: its row in the store is missing or damaged.");
-    *size = (size_t)found - 1;
-    return 0;
-}
-
 int blob_reader_open(struct blob_reader *r, sqlite3 *db, struct error *error)
 {
     *r = (struct blob_reader){.db = db};
-    return db_prepare(db, "SELECT sum FROM part WHERE id = ?1", DB_NONE, &r->sums, error);
+    int rc = db_prepare(db, "SELECT size + 1 FROM blob WHERE id = ?1 AND kind = ?2", DB_NONE, &r->sizes, error);
+    return rc ? rc : db_prepare(db, "SELECT sum FROM part WHERE id = ?1", DB_NONE, &r->sums, error);
 }
 
 void blob_reader_close(struct blob_reader *r)
 {
+    sqlite3_finalize(r->sizes);
     sqlite3_finalize(r->sums);
     sqlite3_blob_close(r->handle);
     *r = (struct blob_reader){0};
+}
+
+int blob_reader_size(struct blob_reader *r, const struct blob_place *from, size_t *size, struct error *error)
+{
+    bool found = false;
+    int rc = db_bind(r->sizes, DB_VALUES(db_int(from->id), db_int(from->name.kind)), error);
+    if (!rc) rc = db_step(r->sizes, &found, error);
+    int64_t told = !rc && found ? sqlite3_column_int64(r->sizes, 0) : 0;
+    sqlite3_reset(r->sizes);
+    if (rc) return rc;
+    if (told < 1 || blob_parts((size_t)told - 1) > STORE_PARTS)
+        return error_set(error, ERROR_STATE, "A stored state is lost: its row in the store is missing or damaged.");
+    *size = (size_t)told - 1;
+    return 0;
 }
 
 static int part_lost(size_t ordinal, const char *why, struct error *error)
@@ -172,11 +176,23 @@ static int part_lost(size_t ordinal, const char *why, struct error *error)
                      ordinal, why);
 }
 
-/* SQLITE_ERROR from the blob calls means "no such row" or "not a blob": damage, not failure. */
-static int part_read(struct blob_reader *r, int64_t id, size_t ordinal, struct store_blob into, struct error *error)
+static int part_fetch_sum(struct blob_reader *r, int64_t row, size_t ordinal, uint8_t sum[STORE_SUM],
+                          struct error *error)
 {
-    int code = r->handle ? sqlite3_blob_reopen(r->handle, id)
-                         : sqlite3_blob_open(r->db, "main", "part", "bytes", id, 0, &r->handle);
+    bool found = false;
+    int rc = db_bind(r->sums, DB_VALUES(db_int(row)), error);
+    if (!rc) rc = db_step(r->sums, &found, error);
+    if (!rc && !found) rc = part_lost(ordinal, "is missing", error);
+    if (!rc) rc = db_copy_fixed(r->sums, 0, sum, STORE_SUM, error);
+    sqlite3_reset(r->sums);
+    return rc;
+}
+
+/* SQLITE_ERROR from the blob calls means "no such row" or "not a blob": damage, not failure. */
+static int part_fetch(struct blob_reader *r, int64_t row, size_t ordinal, struct store_blob into, struct error *error)
+{
+    int code = r->handle ? sqlite3_blob_reopen(r->handle, row)
+                         : sqlite3_blob_open(r->db, "main", "part", "bytes", row, 0, &r->handle);
     if (code == SQLITE_OK && (size_t)sqlite3_blob_bytes(r->handle) != into.size)
         return part_lost(ordinal, "has the wrong size", error);
     if (code == SQLITE_OK) code = sqlite3_blob_read(r->handle, into.data, (int)into.size, 0);
@@ -187,41 +203,28 @@ static int part_read(struct blob_reader *r, int64_t id, size_t ordinal, struct s
     return rc;
 }
 
-int blob_reader_fetch(struct blob_reader *r, int64_t id, struct store_blob into, uint8_t (*sums)[STORE_SUM],
-                      struct error *error)
-{
-    int rc = 0;
-    for (size_t i = 0; !rc && i < blob_parts(into.size); i++) {
-        int64_t row = id * STORE_PARTS + (int64_t)i;
-        bool found = false;
-        rc = db_bind(r->sums, DB_VALUES(db_int(row)), error);
-        if (!rc) rc = db_step(r->sums, &found, error);
-        if (!rc && !found) rc = part_lost(i, "is missing", error);
-        if (!rc) rc = db_copy_fixed(r->sums, 0, sums[i], STORE_SUM, error);
-        sqlite3_reset(r->sums);
-        if (!rc) rc = part_read(r, row, i, part_slice(into, i), error);
-    }
-    return rc;
-}
-
-int blob_verify(const struct blob_name *name, struct store_blob bytes, uint8_t (*sums)[STORE_SUM], struct error *error)
-{
-    int rc = 0;
-    for (size_t i = 0; !rc && i < blob_parts(bytes.size); i++) {
-        uint8_t sum[STORE_SUM];
-        rc = part_sum(name, (uint32_t)i, part_slice(bytes, i), sum, error);
-        if (!rc && memcmp(sum, sums[i], sizeof sum) != 0) rc = part_lost(i, "has the wrong checksum", error);
-    }
-    return rc;
-}
-
-int blob_reader_read(struct blob_reader *r, int64_t id, const struct blob_name *name, struct store_blob into,
+int blob_reader_part(struct blob_reader *r, const struct blob_place *from, size_t ordinal, struct store_blob whole,
                      struct error *error)
 {
-    uint8_t(*sums)[STORE_SUM] = store_alloc(blob_parts(into.size) * sizeof *sums);
-    int rc = sums ? blob_reader_fetch(r, id, into, sums, error) : store_no_memory(error);
-    if (!rc) rc = blob_verify(name, into, sums, error);
-    free(sums);
+    if (ordinal >= blob_parts(whole.size)) return 0;
+    uint8_t stored[STORE_SUM], sum[STORE_SUM];
+    struct store_blob into = part_slice(whole, ordinal);
+    int64_t row = from->id * STORE_PARTS + (int64_t)ordinal;
+    const double began = store_clock();
+    int rc = part_fetch_sum(r, row, ordinal, stored, error);
+    if (!rc) rc = part_fetch(r, row, ordinal, into, error);
+    const double there = store_clock();
+    if (!rc) rc = part_sum(&from->name, (uint32_t)ordinal, into, sum, error);
+    r->read_seconds += there - began;
+    r->verify_seconds += store_clock() - there;
+    if (!rc && memcmp(sum, stored, sizeof sum) != 0) rc = part_lost(ordinal, "has the wrong checksum", error);
+    return rc;
+}
+
+int blob_reader_read(struct blob_reader *r, const struct blob_place *from, struct store_blob into, struct error *error)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < blob_parts(into.size); i++) rc = blob_reader_part(r, from, i, into, error);
     return rc;
 }
 

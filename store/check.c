@@ -96,24 +96,31 @@ static int drop_turn(sqlite3 *db, int64_t id, struct error *error)
 }
 
 /* A blob of known name: all its parts, with their checksums. */
-static int verify_blob(sqlite3 *db, int64_t blob, const struct blob_name *name, struct error *error)
+static int read_whole(struct blob_reader *reader, const struct blob_place *from, struct error *error)
 {
-    struct blob_reader reader;
     size_t size = 0, there = 0;
     int64_t stored;
-    int rc = blob_size(db, blob, name, &size, error);
+    int rc = blob_reader_size(reader, from, &size, error);
     if (!rc)
-        rc = db_number(db, "SELECT sum(length(bytes)) FROM part WHERE id >= ?1 AND id < ?2",
-                       DB_VALUES(db_int(blob * STORE_PARTS), db_int((blob + 1) * STORE_PARTS)), &stored, error);
+        rc = db_number(reader->db, "SELECT sum(length(bytes)) FROM part WHERE id >= ?1 AND id < ?2",
+                       DB_VALUES(db_int(from->id * STORE_PARTS), db_int((from->id + 1) * STORE_PARTS)), &stored, error);
     if (rc) return rc;
     there = (size_t)stored; /* before size is believed and allocated */
     if (there != size) return error_set(error, ERROR_STATE, "%zu of its %zu bytes are there", there, size);
     void *bytes = store_alloc(size);
     if (!bytes) return store_no_memory(error);
-    rc = blob_reader_open(&reader, db, error);
-    if (!rc) rc = blob_reader_read(&reader, blob, name, (struct store_blob){bytes, size}, error);
-    blob_reader_close(&reader);
+    rc = blob_reader_read(reader, from, (struct store_blob){bytes, size}, error);
     free(bytes);
+    return rc;
+}
+
+static int verify_blob(sqlite3 *db, int64_t blob, const struct blob_name *name, struct error *error)
+{
+    struct blob_place from = {blob, *name};
+    struct blob_reader reader;
+    int rc = blob_reader_open(&reader, db, error);
+    if (!rc) rc = read_whole(&reader, &from, error);
+    blob_reader_close(&reader);
     return rc;
 }
 

@@ -130,6 +130,7 @@ int read_begin(struct store *, struct error *);
 void read_end(struct store *);
 int64_t store_now(void);        /* unix seconds */
 int64_t store_now_micros(void); /* unix microseconds */
+double store_clock(void);       /* monotonic seconds */
 
 /* --------------------------------------------------------------------------------------- checksums and blobs */
 
@@ -146,22 +147,23 @@ struct blob_name {
     enum blob_kind kind;
 };
 int blob_write(sqlite3 *, const struct blob_name *, const struct store_blob *, int64_t *id, struct error *);
-int blob_size(sqlite3 *, int64_t id, const struct blob_name *, size_t *size, struct error *);
 size_t blob_parts(size_t size); /* how many parts so many bytes take */
+struct blob_place { /* where a blob is, and under which name it was written */
+    int64_t id;
+    struct blob_name name;
+};
 struct blob_reader {
     sqlite3 *db;
-    sqlite3_stmt *sums;
+    sqlite3_stmt *sizes, *sums;
     sqlite3_blob *handle;
+    double read_seconds, verify_seconds; /* so far */
 };
 int blob_reader_open(struct blob_reader *, sqlite3 *, struct error *);
-/* All parts into bytes [size], and the checksums stored with them, [blob_parts(size)]: not verified yet. */
-int blob_reader_fetch(struct blob_reader *, int64_t id, struct store_blob into, uint8_t (*sums)[STORE_SUM],
-                      struct error *);
-/* ERROR_STATE when the bytes are not what was written under this name. Needs no database. */
-int blob_verify(const struct blob_name *, struct store_blob bytes, uint8_t (*sums)[STORE_SUM], struct error *);
-/* Both. ERROR_STATE when anything is not as it was written. */
-int blob_reader_read(struct blob_reader *, int64_t id, const struct blob_name *, struct store_blob into,
+int blob_reader_size(struct blob_reader *, const struct blob_place *, size_t *size, struct error *);
+/* Part `ordinal` into its place in whole [size], verified. ERROR_STATE when anything is not as it was written. */
+int blob_reader_part(struct blob_reader *, const struct blob_place *, size_t ordinal, struct store_blob whole,
                      struct error *);
+int blob_reader_read(struct blob_reader *, const struct blob_place *, struct store_blob into, struct error *); /* all */
 void blob_reader_close(struct blob_reader *);
 int blob_delete(sqlite3 *, int64_t id, uint64_t *freed, struct error *);
 int snapshot_name(const uint8_t hash[32], const void *tail, size_t tail_size, uint8_t out[32], struct error *);

@@ -37,22 +37,32 @@ int64_t store_now_micros(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+double store_clock(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 /* --------------------------------------------------------------------------------------------- connections */
 
 static int configure(sqlite3 *db, enum connect_kind kind, struct error *error)
 {
     static const char shared[] = "PRAGMA foreign_keys = ON; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;"
                                  "PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;";
-    /* page_size and auto_vacuum take effect on a new file only, before its first table */
-    static const char writer[] = "PRAGMA page_size = 32768; PRAGMA auto_vacuum = INCREMENTAL;"
-                                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = FAST;"
+    /* These take effect on a new file only; auto_vacuum would be written to an old one, with all that waits for it. */
+    static const char fresh[] = "PRAGMA page_size = 32768; PRAGMA auto_vacuum = INCREMENTAL;";
+    static const char writer[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = FAST;"
                                  "PRAGMA wal_autocheckpoint = 512; PRAGMA journal_size_limit = 67108864;"
                                  "PRAGMA cache_size = -8192;";
     static const char reader[] = "PRAGMA query_only = ON; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -1024;";
     sqlite3_busy_timeout(db, BUSY_MS);
     sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     if (kind == CONNECT_READER) sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    int64_t pages = 1;
     int rc = db_script(db, shared, error);
+    if (!rc && kind == CONNECT_WRITER) rc = db_number(db, "PRAGMA page_count", DB_NONE, &pages, error);
+    if (!rc && !pages) rc = db_script(db, fresh, error);
     return rc ? rc : db_script(db, kind == CONNECT_WRITER ? writer : reader, error);
 }
 
@@ -89,15 +99,18 @@ static int require_wal(sqlite3 *db, struct error *error)
     return error_set(error, ERROR_DISK, "The store's folder does not allow a write-ahead log: choose a local folder.");
 }
 
-/* Under the lock file: creates or migrates, then leaves both connections open. */
+/* Under the lock file: creates or migrates, then leaves both connections open. Nothing is written to a store that is as
+ * it should be. */
 static int open_database(struct store *store, struct error *error)
 {
+    int64_t tables = 0;
     int rc = folder_create_file(store->path, error);
     if (!rc) rc = store_connect(store->path, CONNECT_WRITER, &store->writer, error);
     if (!rc) rc = require_wal(store->writer, error);
+    if (!rc) rc = db_number(store->writer, "SELECT count(*) FROM sqlite_schema", DB_NONE, &tables, error);
     if (!rc) rc = store_migrate(store->writer, store->path, &released, error);
     if (!rc) rc = store_verify_schema(store->writer, store->path, error);
-    if (!rc) rc = folder_sync(store->dir, error);
+    if (!rc && !tables) rc = folder_sync(store->dir, error);
     if (!rc) rc = store_connect(store->path, CONNECT_READER, &store->reader, error);
     return rc;
 }

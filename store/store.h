@@ -121,14 +121,24 @@ int store_chain(const uint8_t model[STORE_KEY], const uint32_t *ids, size_t coun
 int store_find_prefix(struct store *, const uint8_t model[STORE_KEY], const uint32_t *ids, size_t count,
                       size_t *position, struct error *);
 
-/* Reads it: calls rows for each segment in order (the tail last), then snapshot; while one is being handed over the
- * next is read and checked. A callback's error ends the load and is returned. What proves damaged is dropped, so that
- * store_find_prefix then answers with the next best position. rows NULL: the caller has them, the snapshot alone is
- * read. */
+struct store_load_times { /* seconds of all reading threads together */
+    uint32_t threads;
+    double read, verify;
+};
+/* Reads it: calls snapshot, then rows for each segment in order, the tail last; meanwhile the next ones are read and
+ * checked by threads of the store's own. A callback's error ends the load and is returned. What proves damaged is
+ * dropped, so that store_find_prefix then answers with the next best position. rows NULL: the caller has them, the
+ * snapshot alone is read. */
 struct store_load {
-    int (*rows)(void *ctx, const void *bytes, size_t size, struct error *);
-    int (*snapshot)(void *ctx, const void *bytes, size_t size, struct error *);
+    int (*rows)(void *ctx, const void *bytes, size_t size, struct error *error);
+    int (*snapshot)(void *ctx, const void *bytes, size_t size, struct error *error);
     void *ctx;
+    /* The others may be NULL. room: where a piece of that size is to be read, the load's until it has been handed over; NULL:
+     * into memory of the store's. Called on the caller's thread, in the order in which pieces are handed over. */
+    void *(*room)(void *ctx, size_t size);
+    /* What of a piece can be verified before its turn: called by several threads at once. */
+    int (*verify)(void *ctx, const void *bytes, size_t size, struct error *error);
+    struct store_load_times *times; /* NULL, or what it took */
 };
 int store_load(struct store *, const uint8_t model[STORE_KEY], const uint32_t *ids, size_t position,
                const struct store_load *, struct error *);

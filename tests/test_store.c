@@ -370,7 +370,8 @@ static void test_load_stops(void **state)
     kit_ids(4, ids, 6000);
     save(store, ids, 6000, 0, true);
     int no = 1;
-    kit_fails(store_load(store, kit_model, ids, 6000, &(struct store_load){refuse, refuse, &no}, error),
+    kit_fails(store_load(store, kit_model, ids, 6000,
+                         &(struct store_load){.rows = refuse, .snapshot = refuse, .ctx = &no}, error),
               ERROR_CANCELLED, "Enough");
     assert_int_equal(find(store, ids, 6000), 6000); /* nothing was dropped */
     load(store, ids, 6000);
@@ -631,7 +632,8 @@ static void bench_load(struct store *store, const uint32_t *ids, size_t count, c
 {
     uint64_t bytes = 0;
     double start = seconds(), cpu = (double)clock();
-    kit_ok(store_load(store, kit_model, ids, count, &(struct store_load){touch_bytes, touch_bytes, &bytes}, error));
+    kit_ok(store_load(store, kit_model, ids, count,
+                      &(struct store_load){.rows = touch_bytes, .snapshot = touch_bytes, .ctx = &bytes}, error));
     double took = seconds() - start, busy = ((double)clock() - cpu) / CLOCKS_PER_SEC;
     printf("load, %s: %.2f GB in %.3f s (%.3f s of CPU), %.2f GB/s\n", what, (double)bytes * 1e-9, took, busy,
            (double)bytes * 1e-9 / took);

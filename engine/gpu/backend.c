@@ -74,6 +74,16 @@ static int backend_upload(struct backend *b, uint64_t dst, const void *src, size
     return gpu_upload(gpu_of(b), dst, src, bytes, error);
 }
 
+static void *backend_room(struct backend *b, size_t bytes)
+{
+    return gpu_room(gpu_of(b), bytes);
+}
+
+static void backend_rooms_end(struct backend *b)
+{
+    gpu_rooms_end(gpu_of(b));
+}
+
 static int backend_download(struct backend *b, void *dst, uint64_t src, size_t bytes, struct error *error)
 {
     gpu_recording_drop(gpu_of(b));
@@ -135,6 +145,8 @@ static const struct backend_ops gpu_ops = {
     .weight_load = gpu_weight_load,
     .upload = backend_upload,
     .download = backend_download,
+    .room = backend_room,
+    .rooms_end = backend_rooms_end,
     .begin = backend_begin,
     .submit = backend_submit,
     .start = backend_start,
@@ -245,7 +257,7 @@ bool gpu_multiplies_halves(const struct backend *b)
 
 void gpu_act_as_hardware(struct backend *b)
 {
-    gpu_of(b)->caps.is_software = false;
+    gpu_of(b)->caps.is_software = gpu_of(b)->caps.is_unified = false;
 }
 
 bool gpu_act_with_matrices(struct backend *b)

@@ -64,7 +64,15 @@ struct gpu_range { /* memory a command touches */
  * Inside a batch only such kernels touch rows. */
 #define GPU_ROWS ((struct gpu_range){1, 1})
 
-enum { GPU_RANGES = 12, GPU_SPECS = 8, GPU_TOUCHED = 64, GPU_STAGES = 2, GPU_COMMANDS = 4, GPU_PUTS = 4 };
+enum {
+    GPU_RANGES = 12,
+    GPU_SPECS = 8,
+    GPU_TOUCHED = 64,
+    GPU_STAGES = 2,
+    GPU_ROOMS = 16,
+    GPU_COMMANDS = 4,
+    GPU_PUTS = 4
+};
 
 struct gpu_dispatch {
     const char *label; /* for profiles and debuggers; a literal */
@@ -102,6 +110,14 @@ struct gpu_host { /* host memory that the device reaches */
 struct gpu_stage { /* host memory on its way to or from the device */
     struct gpu_host host;
     uint64_t end; /* timeline value at which it is free again */
+};
+
+struct gpu_rooms {            /* the stages, lent for a restore: count 0 = they are not */
+    size_t bytes;             /* of a room */
+    uint32_t count, each;     /* each: of a stage */
+    uint32_t next;            /* to be lent */
+    bool lent[GPU_ROOMS];     /* and not uploaded from yet */
+    uint64_t ends[GPU_ROOMS]; /* timeline values at which they are free again */
 };
 
 struct gpu_fetch { /* what a batch brings back: bytes 0 = nothing */
@@ -149,8 +165,9 @@ struct gpu {
 
     struct gpu_block **blocks; /* sorted by address */
     uint32_t n_blocks, cap_blocks;
-    struct gpu_stage stages[GPU_STAGES];
+    struct gpu_stage stages[GPU_STAGES], aside;
     uint32_t next_stage;
+    struct gpu_rooms rooms;
     struct gpu_host results, inbox;
     struct gpu_fetch fetch, fetching; /* of the batch being recorded, and of the one that runs */
     struct gpu_put puts[GPU_PUTS];
@@ -223,6 +240,9 @@ struct gpu_source { /* bytes to upload, made by several threads at once */
 int gpu_upload_from(struct gpu *, uint64_t dst, size_t bytes, const struct gpu_source *, struct error *);
 int gpu_upload(struct gpu *, uint64_t dst, const void *src, size_t bytes, struct error *);
 int gpu_download(struct gpu *, void *dst, uint64_t src, size_t bytes, struct error *);
+/* As backend_ops has them. */
+void *gpu_room(struct gpu *, size_t bytes);
+void gpu_rooms_end(struct gpu *);
 /* Recorded, as backend_ops has them. */
 void gpu_put(struct gpu *, uint64_t dst, const void *src, size_t bytes);
 void gpu_fetch(struct gpu *, void *dst, uint64_t src, size_t bytes);
@@ -311,9 +331,9 @@ void gpu_matmul(struct backend *, uint64_t x, const struct matmul_job *, uint32_
 bool gpu_matvec(struct gpu *, const struct norm_matmul *);
 void gpu_norm_matmul(struct backend *, const struct norm_matmul *);
 
-/* Kernels for one token (shaders/..._one.comp): whether they are for this device and batch; how rows of n_in are divided
- * (spec constants 3 and 4); vec4 of shared memory for so many vectors of n_in (spec constant 5), 0 = more than there is;
- * whether a is a 31-bit number of units from b. */
+/* Kernels for one token (shaders/..._one.comp): whether they are for this device and batch; how rows of n_in are
+ * divided (spec constants 3 and 4); vec4 of shared memory for so many vectors of n_in (spec constant 5), 0 = more than
+ * there is; whether a is a 31-bit number of units from b. */
 enum { GPU_ONE_GROUP = 256 }; /* invocations of a workgroup: enough rows to be worth staging for */
 struct gpu_teams {
     uint32_t team, rows; /* invocations of a row, rows of a team */

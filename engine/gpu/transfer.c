@@ -2,43 +2,122 @@
  *
  * Between host and device. Outside a batch they meet in staging memory used in turn: while the device copies one part,
  * the host's threads fill the next. Where device memory is mapped they fill it in place. Inside a batch small things
- * travel with the commands.
+ * travel with the commands. For a restore the staging memory is cut into rooms, which others fill: an upload from one
+ * is a copy by the device and nothing else; what else is uploaded meanwhile goes through a smaller memory, aside.
  */
 #include "engine/gpu/gpu.h"
 
 #include <string.h>
 
-enum { STAGE_BYTES = 32 << 20, SLICE_BYTES = 1 << 20, INBOX_BYTES = 1 << 20 };
+enum {
+    STAGE_BYTES = 32 << 20,
+    ASIDE_BYTES = 4 << 20,
+    SLICE_BYTES = 1 << 20,
+    INBOX_BYTES = 1 << 20,
+    ROOM_ALIGNMENT = 256
+};
 
 /* ---------------------------------------------------------------------------------------------------- staging */
+
+static int stage_ready(struct gpu *gpu, struct gpu_stage *stage, size_t bytes, struct error *error)
+{
+    if (!stage->host.block) return gpu_host_create(gpu, &stage->host, bytes, "staging", error);
+    return gpu_wait(gpu, stage->end, error);
+}
 
 /* The next staging memory, free of earlier use. */
 static int stage_take(struct gpu *gpu, struct gpu_stage **out, struct error *error)
 {
     struct gpu_stage *stage = &gpu->stages[gpu->next_stage];
+    *out = &gpu->aside;
+    if (gpu->rooms.count) return stage_ready(gpu, &gpu->aside, ASIDE_BYTES, error);
     gpu->next_stage = (gpu->next_stage + 1) % GPU_STAGES;
     *out = stage;
-    if (!stage->host.block) return gpu_host_create(gpu, &stage->host, STAGE_BYTES, "staging", error);
-    return gpu_wait(gpu, stage->end, error);
+    return stage_ready(gpu, stage, STAGE_BYTES, error);
 }
 
+struct stage_part { /* bytes [at, at + bytes) of staging memory, and where they are on the device */
+    struct gpu_stage *stage;
+    size_t at, bytes;
+    uint64_t addr;
+};
+
 /* Copies between staging and device memory. */
-static int stage_copy(struct gpu *gpu, struct gpu_stage *stage, uint64_t addr, size_t bytes, bool to_device,
-                      struct error *error)
+static int stage_copy(struct gpu *gpu, const struct stage_part *part, bool to_device, struct error *error)
 {
     VkCommandBuffer commands = VK_NULL_HANDLE;
-    VkBuffer buffer;
-    VkBufferCopy region = {.size = bytes};
-    if (!gpu_find(gpu, addr, &buffer, to_device ? &region.dstOffset : &region.srcOffset))
+    VkBuffer buffer, host = part->stage->host.buffer;
+    VkDeviceSize offset;
+    if (!gpu_find(gpu, part->addr, &buffer, &offset))
         return error_set(error, ERROR_FAILED, "a transfer names memory that is not allocated");
     int rc = gpu_transfer_begin(gpu, &commands, error);
     if (rc) return rc;
     if (to_device)
-        gpu->vk.CmdCopyBuffer(commands, stage->host.buffer, buffer, 1, &region);
+        gpu->vk.CmdCopyBuffer(commands, host, buffer, 1, &(VkBufferCopy){part->at, offset, part->bytes});
     else
-        gpu->vk.CmdCopyBuffer(commands, buffer, stage->host.buffer, 1, &region);
+        gpu->vk.CmdCopyBuffer(commands, buffer, host, 1, &(VkBufferCopy){offset, part->at, part->bytes});
     rc = gpu_flush(gpu, commands, error);
-    stage->end = gpu->submitted;
+    part->stage->end = gpu->submitted;
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------ rooms */
+
+static bool rooms_open(struct gpu *gpu, size_t bytes)
+{
+    struct gpu_rooms *rooms = &gpu->rooms;
+    struct error ignored;
+    const size_t room = (bytes + ROOM_ALIGNMENT - 1) / ROOM_ALIGNMENT * ROOM_ALIGNMENT;
+    if (gpu->caps.is_unified || !bytes || room < bytes || room > STAGE_BYTES) return false;
+    for (uint32_t i = 0; i < GPU_STAGES; i++)
+        if (stage_ready(gpu, &gpu->stages[i], STAGE_BYTES, &ignored)) return false;
+    const uint32_t most = GPU_ROOMS / GPU_STAGES, fit = (uint32_t)(STAGE_BYTES / room);
+    *rooms = (struct gpu_rooms){.bytes = room, .each = fit < most ? fit : most};
+    rooms->count = rooms->each * GPU_STAGES;
+    return true;
+}
+
+void *gpu_room(struct gpu *gpu, size_t bytes)
+{
+    struct gpu_rooms *rooms = &gpu->rooms;
+    struct error ignored;
+    if (!rooms->count && !rooms_open(gpu, bytes)) return NULL;
+    const uint32_t i = rooms->next;
+    if (bytes > rooms->bytes || rooms->lent[i] || gpu_wait(gpu, rooms->ends[i], &ignored)) return NULL;
+    rooms->lent[i] = true;
+    rooms->next = (i + 1) % rooms->count;
+    return gpu->stages[i / rooms->each].host.bytes + i % rooms->each * rooms->bytes;
+}
+
+void gpu_rooms_end(struct gpu *gpu)
+{
+    for (uint32_t i = 0; gpu->rooms.count && i < GPU_STAGES; i++) gpu->stages[i].end = gpu->submitted;
+    gpu->rooms = (struct gpu_rooms){0};
+}
+
+/* Whether bytes lie in a room, and where that is. */
+static bool room_find(struct gpu *gpu, const void *src, struct stage_part *part, uint32_t *room)
+{
+    const struct gpu_rooms *rooms = &gpu->rooms;
+    for (uint32_t i = 0; rooms->count && i < GPU_STAGES; i++) {
+        const uintptr_t at = (uintptr_t)src - (uintptr_t)gpu->stages[i].host.bytes;
+        if (at >= rooms->each * rooms->bytes) continue;
+        part->stage = &gpu->stages[i];
+        part->at = (size_t)at;
+        *room = i * rooms->each + (uint32_t)(at / rooms->bytes);
+        return true;
+    }
+    return false;
+}
+
+static int room_upload(struct gpu *gpu, const struct stage_part *part, uint32_t room, struct error *error)
+{
+    struct gpu_rooms *rooms = &gpu->rooms;
+    if (part->at % rooms->bytes + part->bytes > rooms->bytes)
+        return error_set(error, ERROR_FAILED, "a transfer goes beyond its room");
+    int rc = stage_copy(gpu, part, true, error);
+    rooms->ends[room] = gpu->submitted;
+    rooms->lent[room] = false;
     return rc;
 }
 
@@ -77,15 +156,15 @@ int gpu_upload_from(struct gpu *gpu, uint64_t dst, size_t bytes, const struct gp
         source_read(gpu, source, 0, bytes, mapped);
         return 0;
     }
-    if (source->grain > STAGE_BYTES) return error_set(error, ERROR_FAILED, "a row is too long to be loaded");
-    const size_t most = STAGE_BYTES / source->grain * source->grain;
     for (size_t done = 0; !rc && done < bytes;) {
-        const size_t part = bytes - done < most ? bytes - done : most;
-        struct gpu_stage *stage;
-        if ((rc = stage_take(gpu, &stage, error))) return rc;
-        source_read(gpu, source, done, part, stage->host.bytes);
-        rc = stage_copy(gpu, stage, dst + done, part, true, error);
-        done += part;
+        struct stage_part part = {.addr = dst + done, .bytes = bytes - done};
+        if ((rc = stage_take(gpu, &part.stage, error))) return rc;
+        const size_t most = part.stage->host.size / source->grain * source->grain;
+        if (!most) return error_set(error, ERROR_FAILED, "a row is too long to be loaded");
+        if (part.bytes > most) part.bytes = most;
+        source_read(gpu, source, done, part.bytes, part.stage->host.bytes);
+        rc = stage_copy(gpu, &part, true, error);
+        done += part.bytes;
     }
     return rc;
 }
@@ -97,6 +176,9 @@ static void plain_read(const void *ctx, size_t offset, size_t bytes, unsigned ch
 
 int gpu_upload(struct gpu *gpu, uint64_t dst, const void *src, size_t bytes, struct error *error)
 {
+    struct stage_part part = {.addr = dst, .bytes = bytes};
+    uint32_t room;
+    if (room_find(gpu, src, &part, &room)) return room_upload(gpu, &part, room, error);
     return gpu_upload_from(gpu, dst, bytes, &(struct gpu_source){plain_read, src, 1}, error);
 }
 
@@ -120,20 +202,18 @@ int gpu_download(struct gpu *gpu, void *dst, uint64_t src, size_t bytes, struct 
         memcpy(dst, mapped, bytes);
         return 0;
     }
-    struct gpu_stage *pending = NULL;
-    size_t pending_bytes = 0;
-    while (bytes || pending) {
-        struct gpu_stage *stage = NULL;
-        const size_t part = bytes < STAGE_BYTES ? bytes : STAGE_BYTES;
-        rc = bytes ? stage_take(gpu, &stage, error) : 0;
-        if (!rc && stage) rc = stage_copy(gpu, stage, src, part, false, error);
-        if (!rc && pending) rc = stage_drain(gpu, pending, to, pending_bytes, error);
+    if (gpu->rooms.count) return error_set(error, ERROR_FAILED, "a download while staging memory is lent");
+    struct stage_part pending = {0};
+    while (bytes || pending.stage) {
+        struct stage_part part = {.addr = src, .bytes = bytes < STAGE_BYTES ? bytes : STAGE_BYTES};
+        rc = bytes ? stage_take(gpu, &part.stage, error) : 0;
+        if (!rc && part.stage) rc = stage_copy(gpu, &part, false, error);
+        if (!rc && pending.stage) rc = stage_drain(gpu, pending.stage, to, pending.bytes, error);
         if (rc) return rc;
-        to += pending_bytes;
-        pending = stage;
-        pending_bytes = stage ? part : 0;
-        src += part;
-        bytes -= part;
+        to += pending.bytes;
+        pending = part;
+        src += part.bytes;
+        bytes -= part.bytes;
     }
     return 0;
 }
@@ -205,6 +285,7 @@ void gpu_travel_finish(struct gpu *gpu, bool ok)
 void gpu_transfer_destroy(struct gpu *gpu)
 {
     for (uint32_t i = 0; i < GPU_STAGES; i++) gpu_host_destroy(gpu, &gpu->stages[i].host);
+    gpu_host_destroy(gpu, &gpu->aside.host);
     gpu_host_destroy(gpu, &gpu->results);
     gpu_host_destroy(gpu, &gpu->inbox);
 }

@@ -145,7 +145,7 @@ static int expect_snapshot(void *ctx, const void *bytes, size_t size, struct err
 {
     struct kit_expect *x = ctx;
     x->snapshots++;
-    if (x->at != x->count || size != x->snapshot_bytes)
+    if (x->at || size != x->snapshot_bytes)
         return error_set(error, ERROR_FAILED, "TEST: a snapshot of %zu bytes after %zu tokens", size, x->at);
     return compare(x, x->count, true, bytes, size, error);
 }
@@ -156,6 +156,7 @@ int kit_load(struct store *store, const uint32_t *ids, size_t count, size_t row_
     struct kit_expect x = {.ids = ids, .count = count, .row_bytes = row_bytes, .snapshot_bytes = snapshot_bytes};
     struct store_load load = {.rows = expect_rows, .snapshot = expect_snapshot, .ctx = &x};
     int rc = store_load(store, kit_model, ids, count, &load, error);
-    if (!rc && x.snapshots != 1) rc = error_set(error, ERROR_FAILED, "TEST: %u snapshots", x.snapshots);
+    if (!rc && (x.snapshots != 1 || x.at != count))
+        rc = error_set(error, ERROR_FAILED, "TEST: %u snapshots, rows of %zu tokens", x.snapshots, x.at);
     return rc;
 }
