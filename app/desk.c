@@ -275,7 +275,8 @@ static void on_answered(struct desk *desk, const struct event *event)
     if (event->stopped && !turn->raw_len) take_back_last(desk); /* nothing was said: the worker keeps nothing either */
     desk->has_read = true;
     desk->sessions_changed = true;
-    if (event->stats.answer_seconds > 0) desk->speed = (double)event->stats.answer_tokens / event->stats.answer_seconds;
+    if (event->stats.answer_seconds > 0 && event->stats.end != ANSWER_REPEATED)
+        desk->speed = (double)event->stats.answer_tokens / event->stats.answer_seconds;
     job_ended(desk);
 }
 

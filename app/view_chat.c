@@ -98,14 +98,26 @@ static void rows_of_documents(struct chat_view *chat, const struct desk *desk)
     say(chat, 0, 12, STYLE_PLAIN, " ");
 }
 
+static const char *why_ended(const struct desk_turn *turn)
+{
+    static const char *const words[] = {
+        [ANSWER_WHOLE] = "",
+        [ANSWER_STOPPED] = "Stopped. ",
+        [ANSWER_MOST_TOKENS] = "Cut: --max-tokens. ",
+        [ANSWER_CONTEXT_FULL] = "Cut: context full. ",
+        [ANSWER_REPEATED] = "Cut: it loops. ",
+    };
+    return words[turn->stopped ? ANSWER_STOPPED : turn->stats.end];
+}
+
 static void row_of_stats(struct chat_view *chat, const struct desk_turn *turn, size_t item)
 {
     const struct answer_stats *stats = &turn->stats;
     char a[32], b[32], c[32];
     if (turn->has_stats)
-        say(chat, item, ORDER_AFTER, STYLE_DIM, "%s%s tokens in %s \u00b7 first token after %s",
-            turn->stopped ? "Stopped. " : "", format_count(stats->answer_tokens, a),
-            format_seconds(stats->answer_seconds, b), format_seconds(stats->first_token_seconds, c));
+        say(chat, item, ORDER_AFTER, STYLE_DIM, "%s%s tokens in %s \u00b7 first token after %s", why_ended(turn),
+            format_count(stats->answer_tokens, a), format_seconds(stats->answer_seconds, b),
+            format_seconds(stats->first_token_seconds, c));
 }
 
 static void rows_of_turn(struct chat_view *chat, struct desk_turn *turn, size_t item)

@@ -91,9 +91,11 @@ static void help_destroy(struct tui *tui)
     tui->pager = NULL;
 }
 
+/* Ctrl-C closes a page too, but first it stops what is under way. */
 static bool page_act(struct tui *tui, struct pager *pager, int action)
 {
-    if (action != ACTION_CANCEL) return pager_act(pager, action);
+    const bool closes = action == ACTION_CANCEL || (action == ACTION_INTERRUPT && !desk_is_busy(tui->desk));
+    if (!closes) return pager_act(pager, action);
     tui->overlay = VIEW_NONE;
     pager->top = 0;
     return true;
