@@ -275,8 +275,7 @@ static void on_answered(struct desk *desk, const struct event *event)
     if (event->stopped && !turn->raw_len) take_back_last(desk); /* nothing was said: the worker keeps nothing either */
     desk->has_read = true;
     desk->sessions_changed = true;
-    if (event->stats.answer_seconds > 0 && event->stats.end != ANSWER_REPEATED)
-        desk->speed = (double)event->stats.answer_tokens / event->stats.answer_seconds;
+    if (event->stats.answer_seconds > 0) desk->speed = (double)event->stats.answer_tokens / event->stats.answer_seconds;
     job_ended(desk);
 }
 
@@ -329,15 +328,16 @@ static void on_error(struct desk *desk, const struct event *event)
 static void tell_cost(struct desk *desk, const struct event *event)
 {
     const struct engine_info *info = engine_info(worker_engine(desk->worker));
-    const double rate = speed_recall(desk->params->state_dir, info);
+    const struct speed speed = speed_recall(desk->params->state_dir, info);
+    const double takes = speed_seconds(&speed, event->done, event->total);
     const uint64_t left = event->total - event->done;
     char kept[32], all[32], count[32], seconds[32];
     desk->tells_cost = false;
     if (!left) return;
-    format_seconds(rate > 0 ? (double)left / rate : 0, seconds);
+    format_seconds(takes, seconds);
     desk_note(desk, "%s of %s tokens are kept, %s are to be read%s%s.", format_count(event->done, kept),
-              format_count(event->total, all), format_count(left, count), rate > 0 ? ": about " : "",
-              rate > 0 ? seconds : "");
+              format_count(event->total, all), format_count(left, count), takes > 0 ? ": about " : "",
+              takes > 0 ? seconds : "");
 }
 
 static void on_resumed(struct desk *desk, const struct event *event)
@@ -375,8 +375,7 @@ static void desk_event(struct desk *desk, const struct event *event)
         desk->speed = event->rate;
         break;
     case EVENT_READ:
-        speed_keep(desk->params->state_dir, engine_info(worker_engine(desk->worker)),
-                   (size_t)(event->rate * event->seconds), event->rate);
+        speed_keep(desk->params->state_dir, engine_info(worker_engine(desk->worker)), &event->speed);
         on_read(desk, event);
         break;
     case EVENT_TEXT:

@@ -219,9 +219,9 @@ static void note_resumed(struct reader *r, const struct event *e)
         console_say("resumed %s of %s tokens in %s", format_count(e->done, done), format_count(e->total, total),
                     format_seconds(e->seconds, seconds));
     const struct engine_info *info = engine_info(worker_engine(r->worker));
-    double rate = speed_recall(r->data_dir, info);
-    if (rate > 0)
-        snprintf(time, sizeof time, ", about %s", format_seconds((double)(e->total - e->done) / rate, seconds));
+    const struct speed speed = speed_recall(r->data_dir, info);
+    const double takes = speed_seconds(&speed, e->done, e->total);
+    if (takes > 0) snprintf(time, sizeof time, ", about %s", format_seconds(takes, seconds));
     if (e->done < e->total)
         console_say("%s tokens to read%s (%.0f %% of the context of %s)", format_count(e->total - e->done, left), time,
                     100.0 * (double)e->total / (double)info->context, format_count(info->context, total));
@@ -247,7 +247,7 @@ static void take_event(struct reader *r, const struct event *e)
         break;
     case EVENT_READ:
         r->at = e->done, progress_clear();
-        speed_keep(r->data_dir, engine_info(worker_engine(r->worker)), (size_t)(e->rate * e->seconds), e->rate);
+        speed_keep(r->data_dir, engine_info(worker_engine(r->worker)), &e->speed);
         break;
     case EVENT_NOTE:
         note_sentence(r, e);

@@ -9,6 +9,7 @@
 #ifndef LECTERN_APP_WORKER_H
 #define LECTERN_APP_WORKER_H
 
+#include "app/speed.h"
 #include "engine/engine.h"
 #include "store/store.h"
 
@@ -42,6 +43,7 @@ struct event {
     enum event_kind kind;
     uint64_t done, total;
     double seconds, rate, eta;
+    struct speed speed; /* READ: what it took, for speed_keep */
     char *text; /* owned by the event */
     size_t text_len;
     bool stopped; /* by the user */

@@ -18,18 +18,22 @@ struct reading {
     double began, checkpoint;      /* clock */
     size_t first, at, goal, total; /* tokens: where the reading began, where it is, this stretch's end, the whole */
     bool has_begun;
+    struct speed_meter meter;
 };
 
 static void emit_reading(struct reading *r, enum event_kind kind, bool stopped)
 {
     double seconds = worker_clock() - r->began;
     double rate = seconds > 0 ? (double)(r->at - r->first) / seconds : 0;
+    speed_meter_note(&r->meter, r->first, r->at, seconds);
+    const struct speed speed = speed_meter_read(&r->meter);
     worker_emit(r->worker, &(struct event){.kind = kind,
                                            .done = r->at,
                                            .total = r->total,
                                            .seconds = seconds,
                                            .rate = rate,
-                                           .eta = rate > 0 ? (double)(r->total - r->at) / rate : -1,
+                                           .eta = rate > 0 ? speed_seconds(&speed, r->at, r->total) : -1,
+                                           .speed = speed,
                                            .stopped = stopped});
 }
 
