@@ -1,30 +1,9 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
+#
 # The program from outside: exit codes, what goes to stdout and what to stderr, JSON, signals, hostile text. Needs a
 # test model only (made here), and python3 to read the JSON back.
-set -u
-: "${LECTERN:?path of the program}" "${MAKE_MODEL:?path of make_model}"
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-unset LECTERN_MODEL LECTERN_DATA_DIR LECTERN_QUIET NO_COLOR
-export XDG_DATA_HOME="$dir/data" XDG_CONFIG_HOME="$dir/config" HOME="$dir"
-bad=0
-fail() {
-    echo "FAILED: $*"
-    bad=1
-}
-# run EXPECTED ARGUMENTS...: runs with both streams kept, holds the exit code against the expected one
-run() {
-    expected=$1
-    shift
-    "$LECTERN" "$@" >"$dir/out" 2>"$dir/err" </dev/null
-    code=$?
-    [ $code = "$expected" ] || { fail "exit $code, not $expected: lectern $*"; cat "$dir/err"; }
-}
-says() { # PATTERN: on stderr, in one line
-    grep -q -- "$1" "$dir/err" || { fail "stderr does not say \"$1\":"; cat "$dir/err"; }
-}
-silent() { [ ! -s "$dir/out" ] || { fail "stdout is not empty: $(head -c 200 "$dir/out")"; }; }
-one_line() { [ "$(wc -l <"$dir/err")" = 1 ] || { fail "stderr is not one sentence:"; cat "$dir/err"; }; }
+. tests/kit
 clean() { # FILE: no control characters but newline and tab
     if LC_ALL=C tr -d '\n\t -~\200-\377' <"$1" | grep -q .; then fail "control characters in $1"; fi
     if LC_ALL=C grep -q "$(printf '\302[\200-\237]')" "$1"; then fail "C1 controls in $1"; fi

@@ -3,13 +3,8 @@
 #
 # lectern convert: a random model is turned back into the Hugging Face folder it could have come from (hf_folder.py);
 # converting that folder gives the model again, metadata and weights. Then what is refused.
-: "${LECTERN:?path of the program}" "${MAKE_MODEL:?path of make_model}"
-command -v python3 >/dev/null || { echo "python3 is not installed"; exit 77; }
-
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-export HOME="$dir" XDG_CONFIG_HOME="$dir" XDG_DATA_HOME="$dir"
-failed=0
+. tests/kit
+need python3
 
 expect() { # expect STATUS WORDS ARGUMENTS...: the exit code, and words of the one sentence on stderr
     status=$1 words=$2
@@ -19,7 +14,7 @@ expect() { # expect STATUS WORDS ARGUMENTS...: the exit code, and words of the o
     if [ $got -ne "$status" ] || ! grep -q -- "$words" "$dir/err" || [ "$(wc -l <"$dir/err")" -ne 1 ]; then
         echo "convert $*: exit $got instead of $status, or not one line with \"$words\":"
         cat "$dir/err"
-        failed=1
+        bad=1
     fi
 }
 
@@ -31,7 +26,7 @@ round_trip() { # round_trip PRESET FROM TO FILES: a folder of type FROM, convert
     expect 0 "weights" "$dir/$1" "$dir/new.gguf" --type "$3"
     python3 tests/hf_folder.py same "$dir/to.gguf" "$dir/new.gguf" || {
         echo "$1, $2 -> $3, differs"
-        failed=1
+        bad=1
     }
 }
 
@@ -42,9 +37,9 @@ round_trip tiny F32 F32 1
 
 # What converts runs, and gives the logits of the model it came from but for the rounding of A_log.
 echo "1 2 3 300 301 302 303" >"$dir/ids"
-"$LECTERN" logits "$dir/new.gguf" --device cpu --tokens "$dir/ids" --out "$dir/new.bin" || failed=1
-"$LECTERN" logits "$dir/to.gguf" --device cpu --tokens "$dir/ids" --out "$dir/to.bin" || failed=1
-python3 - "$dir" <<'PY' || { echo "the logits differ"; failed=1; }
+"$LECTERN" logits "$dir/new.gguf" --device cpu --tokens "$dir/ids" --out "$dir/new.bin" || bad=1
+"$LECTERN" logits "$dir/to.gguf" --device cpu --tokens "$dir/ids" --out "$dir/to.bin" || bad=1
+python3 - "$dir" <<'PY' || { echo "the logits differ"; bad=1; }
 import struct, sys
 a, b = (open(sys.argv[1] + "/" + f, "rb").read() for f in ("to.bin", "new.bin"))
 n = len(a) // 4 - 2
@@ -63,7 +58,7 @@ import json, os, sys
 d = json.load(open(sys.argv[1]))
 exec(sys.argv[2])
 os.remove(sys.argv[1])
-json.dump(d, open(sys.argv[1], "w"))' "$dir/bad/$1" "$2" || failed=1
+json.dump(d, open(sys.argv[1], "w"))' "$dir/bad/$1" "$2" || bad=1
 }
 replace() { # replace FILE: a copy of the folder with this file from stdin
     rm -rf "$dir/bad"
@@ -124,6 +119,6 @@ for file in "$dir"/hostile.*; do
     replace model.safetensors <"$file"
     refuse "Tensor x\|The header of\|not a safetensors\|has no tensors\|twice"
 done
-test ! -e "$dir/none.gguf" || { echo "a refused folder left a file"; failed=1; }
-test ! -e "$dir/none.gguf.part" || { echo "a .part file is left"; failed=1; }
-exit $failed
+test ! -e "$dir/none.gguf" || { echo "a refused folder left a file"; bad=1; }
+test ! -e "$dir/none.gguf.part" || { echo "a .part file is left"; bad=1; }
+exit $bad

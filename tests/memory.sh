@@ -3,19 +3,7 @@
 #
 # The memory plan on machines of many sizes: a mount namespace of its own with another /proc/meminfo. What is told, what
 # is refused and with which remedies, and what pull suggests. Needs root, or user namespaces.
-set -u
-: "${LECTERN:?path of the program}" "${MAKE_MODEL:?path of make_model}"
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-unset LECTERN_MODEL LECTERN_DATA_DIR LECTERN_CTX LECTERN_KV_DTYPE
-export HOME="$dir" XDG_CONFIG_HOME="$dir/config" XDG_DATA_HOME="$dir/data"
-bad=0
-: >"$dir/err"
-fail() {
-    echo "FAILED: $*"
-    cat "$dir/err"
-    bad=1
-}
+. tests/kit
 apart=
 printf 'MemTotal: 1 kB\n' >"$dir/meminfo"
 for form in 'unshare -m' 'unshare -rm'; do
@@ -34,8 +22,6 @@ on() {
     [ $code = "$expected" ] || fail "exit $code, not $expected: lectern $*"
     [ "$expected" = 0 ] || [ "$(wc -l <"$dir/err")" = 1 ] || fail "not one sentence: lectern $*"
 }
-says() { grep -q -- "$1" "$dir/err" || fail "stderr does not say \"$1\""; }
-prints() { grep -q -- "$1" "$dir/out" || { fail "stdout does not say \"$1\":"; head -c 300 "$dir/out"; }; }
 gib() { echo $(($1 * 1048576)); }
 
 "$MAKE_MODEL" "$dir/tiny.gguf" --preset tiny || exit 1

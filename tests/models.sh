@@ -3,31 +3,13 @@
 #
 # Models by name, and models in several files: pulled, gone on with, listed, verified, mended, removed, imported and run
 # as one. The server is tests/faults/server.py.
-set -u
-: "${LECTERN:?path of the program}" "${MAKE_MODEL:?path of make_model}"
-command -v python3 >/dev/null || { echo 'skipped: python3 is not here'; exit 77; }
-dir=$(mktemp -d)
+. tests/kit
+need python3
 server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null; umount "$dir/small" 2>/dev/null; rm -rf "$dir"' EXIT
-unset HF_TOKEN HF_ENDPOINT http_proxy https_proxy all_proxy ALL_PROXY HTTPS_PROXY LECTERN_MODEL LECTERN_DATA_DIR
-export HOME="$dir" XDG_CONFIG_HOME="$dir/config" XDG_DATA_HOME="$dir/data"
-bad=0
-fail() {
-    echo "FAILED: $*"
-    cat "$dir/err"
-    bad=1
+clean_up() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null
+    umount "$dir/small" 2>/dev/null
 }
-# run EXPECTED ARGUMENTS...
-run() {
-    expected=$1
-    shift
-    "$LECTERN" "$@" >"$dir/out" 2>"$dir/err" </dev/null
-    code=$?
-    [ $code = "$expected" ] || fail "exit $code, not $expected: lectern $*"
-    [ "$expected" = 0 ] || [ "$(grep -c '^lectern: ' "$dir/err")" = 1 ] || fail "not one sentence: lectern $*"
-}
-says() { grep -q -- "$1" "$dir/err" || fail "stderr does not say \"$1\""; }
-prints() { grep -q -- "$1" "$dir/out" || { fail "stdout does not say \"$1\""; cat "$dir/out"; }; }
 sent() { awk '{ n += $5 } END { print n + 0 }' "$dir/log"; }
 set_value() { python3 -c "import urllib.request as u; u.urlopen('$at/set/$1/$2').read()"; }
 

@@ -3,14 +3,9 @@
 #
 # Everything but a download works without a network, and asks for none: each command runs in a network namespace of its
 # own with nothing in it, and under strace without a single socket.
-set -u
-: "${LECTERN:?path of the program}" "${MAKE_MODEL:?path of make_model}"
-command -v python3 >/dev/null || { echo 'skipped: python3 is not here'; exit 77; }
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-unset LECTERN_MODEL LECTERN_DATA_DIR DISPLAY WAYLAND_DISPLAY
-export HOME="$dir" XDG_CONFIG_HOME="$dir/config" XDG_DATA_HOME="$dir/data"
-bad=0
+. tests/kit
+need python3
+unset DISPLAY WAYLAND_DISPLAY
 alone= traced=
 for form in 'unshare -n' 'unshare -rn'; do [ -n "$alone" ] || ! $form true 2>/dev/null || alone=$form; done
 strace -f -o "$dir/trace" true 2>/dev/null && traced=yes
@@ -18,11 +13,6 @@ strace -f -o "$dir/trace" true 2>/dev/null && traced=yes
 [ -n "$alone" ] || echo 'not tested: unshare -n cannot be used here'
 [ -n "$traced" ] || echo 'not tested: strace cannot be used here'
 
-fail() {
-    echo "FAILED: $*"
-    cat "$dir/err"
-    bad=1
-}
 tried= # every command that ran
 calls=socket,socketpair,connect,bind,listen,accept,accept4,sendto,sendmsg,sendmmsg,recvfrom,recvmsg
 # Each with what stands in $before in front of the program, and $input for it to read.

@@ -3,23 +3,12 @@
 #
 # lectern pull and lectern models against a real web server: nginx on a loopback port, with a folder of its own. The
 # file is a random test model, so that what was pulled can be run.
-set -u
-: "${LECTERN:?path of the program}" "${MAKE_MODEL:?path of make_model}"
 PATH=$PATH:/usr/sbin
-command -v nginx >/dev/null || { echo 'skipped: nginx is not here'; exit 77; }
-dir=$(mktemp -d)
+. tests/kit
+need nginx
 chmod 755 "$dir" # the workers of a root nginx are another user
-trap 'stop; rm -rf "$dir"' EXIT
-unset HF_TOKEN HF_ENDPOINT http_proxy https_proxy all_proxy ALL_PROXY HTTPS_PROXY LECTERN_MODEL LECTERN_DATA_DIR
-export HOME="$dir" XDG_CONFIG_HOME="$dir/config" XDG_DATA_HOME="$dir/data"
 folder="$dir/data/lectern/models"
-bad=0
-: >"$dir/err"
-fail() {
-    echo "FAILED: $*"
-    cat "$dir/err"
-    bad=1
-}
+clean_up() { stop; }
 stop() {
     [ -s "$dir/nginx.pid" ] || return 0
     kill "$(cat "$dir/nginx.pid")" 2>/dev/null
@@ -54,7 +43,6 @@ get() {
     [ $code = "$expected" ] || fail "exit $code, not $expected: pull $*"
 }
 sent() { awk '{ n += $2 } END { print n + 0 }' "$dir/access.log"; }
-says() { grep -q -- "$1" "$dir/err" || fail "stderr does not say \"$1\""; }
 here() { "$LECTERN" models --json | sed 's/.*"bytes_here": *\([0-9]*\).*/\1/'; }
 
 mkdir "$dir/www"

@@ -3,21 +3,13 @@
 #
 # lectern pull against a server that misbehaves (tests/faults/server.py). After every fault there is either the whole
 # right file, or a part that the next run goes on with, and one clear sentence.
-set -u
-: "${LECTERN:?path of the program}"
-command -v python3 >/dev/null || { echo 'skipped: python3 is not here'; exit 77; }
-dir=$(mktemp -d)
+. tests/kit
+need python3
 server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null; umount "$dir/small" "$dir/filling" 2>/dev/null; rm -rf "$dir"' EXIT
-unset HF_TOKEN HF_ENDPOINT http_proxy https_proxy all_proxy ALL_PROXY HTTPS_PROXY
-export HOME="$dir" XDG_CONFIG_HOME="$dir/config" XDG_DATA_HOME="$dir/data"
-bad=0
-fail() {
-    echo "FAILED: $*"
-    cat "$dir/err"
-    bad=1
+clean_up() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null
+    umount "$dir/small" "$dir/filling" 2>/dev/null
 }
-: >"$dir/err"
 python3 -c "import random; random.seed(7); open('$dir/file','wb').write(random.randbytes(1000003))"
 hash=$(sha256sum "$dir/file" | cut -d' ' -f1)
 size=1000003
@@ -42,7 +34,6 @@ get() {
     [ "$(grep -c '^lectern: ' "$dir/err")" = 1 ] || fail "not one sentence: pull $path $*"
     [ ! -s "$dir/out" ] || fail "stdout is not empty: pull $path $*"
 }
-says() { grep -q -- "$1" "$dir/err" || fail "stderr does not say \"$1\""; }
 sent() { awk '{ n += $5 } END { print n + 0 }' "$dir/log"; } # bytes of bodies since the last get began
 set_value() { python3 -c "import urllib.request as u; u.urlopen('$at/set/$1/$2').read()"; }
 # whole NAME: the file is right, no part is left; then it is removed
@@ -207,7 +198,8 @@ says 'run it again to go on'; part x.gguf
 get 0 slow/x.gguf; says 'are here already'; whole x.gguf
 
 # ---- what a terminal shows meanwhile
-python3 tests/faults/terminal.py 'Fetching' '' ' s left' '' -- "$LECTERN" pull "$at/slow/x.gguf" --chunk 64K >"$dir/err" 2>&1 ||
+python3 tests/faults/terminal.py 'Fetching' '' ' s left' '' -- "$LECTERN" pull "$at/slow/x.gguf" --chunk 64K \
+    --connections 1 >"$dir/err" 2>&1 ||
     fail 'no progress with the time that is left'
 "$LECTERN" models rm x.gguf 2>/dev/null
 

@@ -3,26 +3,16 @@
 #
 # lectern pull over https: nginx with certificates of an authority of our own, reached on loopback, and through a proxy
 # under names that nothing else can resolve. Who may be asked, who is told the token, and what is said when not.
-set -u
-: "${LECTERN:?path of the program}"
 PATH=$PATH:/usr/sbin
-for tool in nginx openssl python3; do
-    command -v $tool >/dev/null || { echo "skipped: $tool is not here"; exit 77; }
-done
-dir=$(mktemp -d)
+. tests/kit
+need nginx openssl python3
+unset CURL_CA_BUNDLE SSL_CERT_FILE SSL_CERT_DIR
 chmod 755 "$dir" # the workers of a root nginx are another user
 proxy=
-trap 'stop; [ -z "$proxy" ] || kill "$proxy" 2>/dev/null; rm -rf "$dir"' EXIT
-unset HF_TOKEN HF_ENDPOINT http_proxy https_proxy all_proxy no_proxy HTTPS_PROXY ALL_PROXY NO_PROXY LECTERN_MODEL \
-    LECTERN_DATA_DIR CURL_CA_BUNDLE SSL_CERT_FILE SSL_CERT_DIR
-export HOME="$dir" XDG_CONFIG_HOME="$dir/config" XDG_DATA_HOME="$dir/data"
 folder="$dir/data/lectern/models"
-bad=0
-: >"$dir/err"
-fail() {
-    echo "FAILED: $*"
-    cat "$dir/err"
-    bad=1
+clean_up() {
+    stop
+    [ -z "$proxy" ] || kill "$proxy" 2>/dev/null
 }
 stop() {
     [ -s "$dir/nginx.pid" ] || return 0

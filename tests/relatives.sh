@@ -1,31 +1,10 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
+#
 # deepseek2 through the program: the plan of a model without states, an answer, coming back to it on another device, the
 # tokens of DeepSeek's chat template, a file without a template, quantised files, and who is refused. Needs test models
 # only (made here).
-set -u
-: "${LECTERN:?path of the program}" "${MAKE_MODEL:?path of make_model}"
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-unset LECTERN_MODEL LECTERN_DATA_DIR LECTERN_QUIET NO_COLOR
-export XDG_DATA_HOME="$dir/data" XDG_CONFIG_HOME="$dir/config" HOME="$dir"
-bad=0
-fail() {
-    echo "FAILED: $*"
-    bad=1
-}
-run() { # EXPECTED ARGUMENTS...
-    expected=$1
-    shift
-    "$LECTERN" "$@" >"$dir/out" 2>"$dir/err" </dev/null
-    code=$?
-    [ $code = "$expected" ] || { fail "exit $code, not $expected: lectern $*"; cat "$dir/err"; }
-}
-says() { # PATTERN: on stderr
-    grep -q -- "$1" "$dir/err" || { fail "stderr does not say \"$1\":"; cat "$dir/err"; }
-}
-prints() { # PATTERN: on stdout
-    grep -q -- "$1" "$dir/out" || { fail "stdout does not say \"$1\":"; cat "$dir/out"; }
-}
+. tests/kit
 
 for preset in moonlight lite v2 v3; do "$MAKE_MODEL" "$dir/$preset.gguf" --preset $preset || exit 1; done
 printf 'The sea is wide.\n\nShips cross it.\n' >"$dir/sea.txt"

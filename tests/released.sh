@@ -1,19 +1,10 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
+#
 # Stores as released versions wrote them (tests/stores, each with the model and the text it was read with): this version
 # opens each, finds nothing wrong, goes on from its states instead of reading again, and answers as if it had read
 # everything itself.
-set -u
-: "${LECTERN:?path of the program}"
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-unset LECTERN_MODEL LECTERN_DATA_DIR
-export XDG_CONFIG_HOME="$dir/config" HOME="$dir"
-bad=0
-fail() {
-    echo "FAILED: version $version: $*"
-    cat "$dir/err"
-    bad=1
-}
+. tests/kit
 ask() { # DATA FILE QUESTION...
     data=$1
     file=$2
@@ -30,19 +21,19 @@ for dump in tests/stores/v*.sql; do
     python3 -c 'import sqlite3, sys; sqlite3.connect(sys.argv[2]).executescript(open(sys.argv[1]).read())' \
         "$dump" "$dir/old/lectern.db" || exit 1
     : >"$dir/err"
-    "$LECTERN" sessions check --data-dir "$dir/old" >"$dir/out" 2>"$dir/err" || fail 'it is damaged'
-    ask old "$text" 'What?' >"$dir/a" 2>"$dir/err" || fail 'ask'
-    grep -q '^resumed 539 of 539 tokens' "$dir/err" || fail 'its state was not used'
-    ask new "$text" 'What?' >"$dir/b" 2>"$dir/err" || fail 'ask anew'
-    cmp -s "$dir/a" "$dir/b" || fail 'other answers than without it'
-    ask new "$text" 'Where?' --continue >"$dir/b" 2>"$dir/err" || fail 'the first question anew'
-    ask new "$text" 'When?' --continue >"$dir/b" 2>"$dir/err" || fail 'the second question anew'
-    ask old "$text" 'When?' --continue >"$dir/a" 2>"$dir/err" || fail 'the second question'
-    grep -q '^resumed 559 of 559 tokens' "$dir/err" || fail 'its conversation was not gone on with'
-    cmp -s "$dir/a" "$dir/b" || fail 'the conversation goes on differently'
-    "$LECTERN" sessions check --data-dir "$dir/old" >"$dir/out" 2>"$dir/err" || fail 'it is damaged at the end'
-    python3 tests/state_reader.py "$dir/old" >"$dir/out" 2>"$dir/err" || fail 'the other reader refuses it'
+    "$LECTERN" sessions check --data-dir "$dir/old" >"$dir/out" 2>"$dir/err" || fail "$version:" 'it is damaged'
+    ask old "$text" 'What?' >"$dir/a" 2>"$dir/err" || fail "$version:" 'ask'
+    grep -q '^resumed 539 of 539 tokens' "$dir/err" || fail "$version:" 'its state was not used'
+    ask new "$text" 'What?' >"$dir/b" 2>"$dir/err" || fail "$version:" 'ask anew'
+    cmp -s "$dir/a" "$dir/b" || fail "$version:" 'other answers than without it'
+    ask new "$text" 'Where?' --continue >"$dir/b" 2>"$dir/err" || fail "$version:" 'the first question anew'
+    ask new "$text" 'When?' --continue >"$dir/b" 2>"$dir/err" || fail "$version:" 'the second question anew'
+    ask old "$text" 'When?' --continue >"$dir/a" 2>"$dir/err" || fail "$version:" 'the second question'
+    grep -q '^resumed 559 of 559 tokens' "$dir/err" || fail "$version:" 'its conversation was not gone on with'
+    cmp -s "$dir/a" "$dir/b" || fail "$version:" 'the conversation goes on differently'
+    "$LECTERN" sessions check --data-dir "$dir/old" >"$dir/out" 2>"$dir/err" || fail "$version:" 'it is damaged at the end'
+    python3 tests/state_reader.py "$dir/old" >"$dir/out" 2>"$dir/err" || fail "$version:" 'the other reader refuses it'
     [ "$version" != v1 ] || { grep -q ' version 1 ' "$dir/out" && grep -q ' version 2 ' "$dir/out"; } ||
-        fail 'not both formats of pieces'
+        fail "$version:" 'not both formats of pieces'
 done
 exit $bad

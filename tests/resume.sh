@@ -1,18 +1,9 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
+#
 # kill -9 while a long text is read: what was committed is there and is used, and the answer is the one of a reading that
 # nobody interrupted. Then a changed text: what stands before the change is not read again.
-set -u
-: "${LECTERN:?path of the program}" "${MAKE_MODEL:?path of make_model}"
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-unset LECTERN_MODEL LECTERN_DATA_DIR
-export XDG_CONFIG_HOME="$dir/config" HOME="$dir"
-bad=0
-fail() {
-    echo "FAILED: $*"
-    cat "$dir/err"
-    bad=1
-}
+. tests/kit
 "$MAKE_MODEL" "$dir/tiny.gguf" --preset tiny || exit 1
 i=0
 while [ $i -lt 190 ]; do

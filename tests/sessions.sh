@@ -1,25 +1,9 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
+#
 # lectern sessions: what each action does to sizes and sharing, held against the database itself; the disk budget.
-set -u
-: "${LECTERN:?path of the program}" "${MAKE_MODEL:?path of make_model}"
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-unset LECTERN_MODEL LECTERN_DATA_DIR
-export XDG_CONFIG_HOME="$dir/config" HOME="$dir" LECTERN_DATA_DIR="$dir/data"
-bad=0
-fail() {
-    echo "FAILED: $*"
-    cat "$dir/err"
-    bad=1
-}
-run() { # EXPECTED ARGUMENTS...
-    expected=$1
-    shift
-    "$LECTERN" "$@" >"$dir/out" 2>"$dir/err" </dev/null
-    code=$?
-    [ $code = "$expected" ] || fail "exit $code, not $expected: lectern $*"
-}
-says() { grep -q -- "$1" "$dir/err" || fail "stderr does not say \"$1\""; }
+. tests/kit
+export LECTERN_DATA_DIR="$dir/data"
 ask() { run 0 ask "$@" -m "$dir/tiny.gguf" --device cpu --max-tokens 8; }
 # check EXPRESSION: over s, the sessions by number, and bytes, what all states take in the database
 check() {

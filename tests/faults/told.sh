@@ -1,20 +1,12 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
+#
 # What the program says, and what its exit code is, when the store is hurt: a flipped bit, lost rows, a lost page, a newer
 # version, a read-only folder, a full disk. It answers as ever where it can, and says in one sentence what it lost;
 # `sessions check` finds it, `sessions repair` mends it. (kill -9 and two at once: tests/resume.sh.)
-set -u
-: "${LECTERN:?path of the program}" "${MAKE_MODEL:?path of make_model}"
-dir=$(mktemp -d)
-trap 'chmod -R u+rwX "$dir"; rm -rf "$dir"' EXIT
+. tests/kit
+clean_up() { chmod -R u+rwX "$dir"; }
 chmod 755 "$dir"
-unset LECTERN_MODEL LECTERN_DATA_DIR
-export XDG_CONFIG_HOME="$dir/config" HOME="$dir"
-bad=0
-fail() {
-    echo "FAILED: $*"
-    cat "$dir/err"
-    bad=1
-}
 "$MAKE_MODEL" "$dir/m.gguf" --preset narrow || exit 1
 i=0
 while [ $i -lt 40 ]; do
