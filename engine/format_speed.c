@@ -16,13 +16,15 @@ enum {
     BATCH_ROWS = 4096,
 };
 
-/* What is multiplied, and how often. */
+/* What is multiplied, and how often: the best of many rounds, for a GPU that was idle takes a while to reach its clock.
+ */
 struct effort {
     uint32_t rows, batch_rows;
-    int rounds, times; /* the best of so many rounds of so many products */
+    int times;      /* products in a round */
+    double seconds; /* of rounds, two at least */
 };
-static const struct effort hardware = {65536, BATCH_ROWS, 4, 8}; /* beyond any cache */
-static const struct effort software = {1024, 64, 2, 2};
+static const struct effort hardware = {65536, BATCH_ROWS, 8, 0.2}; /* beyond any cache */
+static const struct effort software = {1024, 64, 2, 0};
 
 struct bench {
     struct backend *backend;
@@ -49,22 +51,30 @@ static void fill_bits(unsigned char *bits, size_t bytes)
     }
 }
 
-/* Seconds of one product of n tokens with a matrix of so many rows. */
-static int time_product(const struct bench *b, const struct weight *w, uint32_t n, double *best, struct error *error)
+/* *took: seconds of one product of n tokens, on average of a round. */
+static int time_round(const struct bench *b, const struct weight *w, uint32_t n, double *took, struct error *error)
 {
     const struct backend_ops *ops = b->backend->ops;
-    *best = 0;
-    for (int round = 0; round <= b->effort->rounds; round++) {
-        const double start = clock_seconds();
-        const struct matmul_job job = {.w = w, .y = b->y};
-        int rc = ops->begin(b->backend, error);
-        for (int i = 0; !rc && i < b->effort->times; i++) ops->matmul(b->backend, b->x, &job, 1, n);
-        if (!rc) rc = ops->submit(b->backend, error);
-        if (rc) return rc;
-        const double took = (clock_seconds() - start) / b->effort->times;
-        if (round == 1 || (round && took < *best)) *best = took; /* the first compiles */
+    const struct matmul_job job = {.w = w, .y = b->y};
+    const double start = clock_seconds();
+    int rc = ops->begin(b->backend, error);
+    for (int i = 0; !rc && i < b->effort->times; i++) ops->matmul(b->backend, b->x, &job, 1, n);
+    if (!rc) rc = ops->submit(b->backend, error);
+    *took = (clock_seconds() - start) / b->effort->times;
+    return rc;
+}
+
+static int time_product(const struct bench *b, const struct weight *w, uint32_t n, double *best, struct error *error)
+{
+    double took;
+    int rc = time_round(b, w, n, &took, error); /* compiles */
+    if (!rc) rc = time_round(b, w, n, best, error);
+    const double end = clock_seconds() + b->effort->seconds;
+    while (!rc && clock_seconds() < end) {
+        rc = time_round(b, w, n, &took, error);
+        if (!rc && took < *best) *best = took;
     }
-    return 0;
+    return rc;
 }
 
 static int measure(const struct bench *b, const struct quant_format *f, uint32_t rows, uint32_t n, double *seconds,
