@@ -3,6 +3,7 @@
  * lectern [FILE|DIR]...: the screen over documents, or over the library when none are named.
  */
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "app/commands.h"
@@ -67,6 +68,14 @@ static int run_desk(const struct settings *s, const struct desk_options *o, int 
     return rc;
 }
 
+/* A lone word that is no file was meant for a command. */
+static int check_word(int argc, char **argv, struct error *error)
+{
+    if (argc != 2 || strpbrk(argv[1], "./") || !access(argv[1], F_OK)) return 0;
+    return error_set(error, ERROR_USAGE,
+                     "There is no command and no file \"%.100s\"; lectern --help lists the commands.", argv[1]);
+}
+
 int cmd_desk(int argc, char **argv)
 {
     struct settings settings;
@@ -74,11 +83,11 @@ int cmd_desk(int argc, char **argv)
     struct error error = {0};
     int status;
     if (!command_begin(&settings, &desk_usage, &options, &argc, argv, &status)) return status;
-    int rc;
-    if (!settings.plain && (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)))
+    int rc = check_word(argc, argv, &error);
+    if (!rc && !settings.plain && (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)))
         rc = error_set(&error, ERROR_USAGE,
                        "The reading desk needs a terminal; without one use: lectern ask FILE... -q TEXT.");
-    else
+    else if (!rc)
         rc = run_desk(&settings, &options, argc - 1, argv + 1, &error);
     if (rc && error.code) console_error(&error);
     settings_free(&settings);

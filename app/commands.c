@@ -8,7 +8,7 @@
 #include <string.h>
 
 const struct command commands[] = {
-    {"ask", cmd_ask, "answer one question over documents on stdout"},
+    {"ask", cmd_ask, "answer questions over documents on stdout"},
     {"ingest", cmd_ingest, "read documents now, ask later"},
     {"sessions", cmd_sessions, "list, show, rename, fork, remove, export what is kept; check and repair it"},
     {"pull", cmd_pull, "download a model once"},

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "app/memory_plan.h"
+#include "app/progress.h"
 #include "app/prompt.h"
 #include "app/worker_internal.h"
 
@@ -156,9 +157,10 @@ static int add_stored_turns(struct worker *w, struct error *error)
 static void tell_other(struct worker *w)
 {
     size_t count = w->prompt.count, kept = worker_reusable(w, w->prompt.ids, count);
+    char again[32], all[32];
     if (*w->other && kept < count)
-        worker_note(w, ERROR_NONE, "This session was last used with %s: %zu of its %zu tokens are read again.",
-                    w->other, count - kept, count);
+        worker_note(w, ERROR_NONE, "This session was last used with %s: %s of its %s tokens are read again.", w->other,
+                    format_count(count - kept, again), format_count(count, all));
 }
 
 static int build_prompt(struct worker *w, const struct job *job, struct error *error)
@@ -175,13 +177,15 @@ static int build_prompt(struct worker *w, const struct job *job, struct error *e
     if (!rc && w->session && w->params.store) rc = add_stored_turns(w, error);
     size_t context = engine_info(w->engine)->context;
     if (rc || w->prompt.count + 3 <= context) return rc;
+    char documents[32], turns[32], room[32];
+    format_count(w->prefix, documents);
+    format_count(context, room);
     if (w->n_turns)
-        return error_set(error, ERROR_FIT,
-                         "The documents take %zu tokens, the conversation %zu, the context holds %zu.", w->prefix,
-                         w->prompt.count - w->prefix, context);
+        return error_set(error, ERROR_FIT, "The documents take %s tokens, the conversation %s, the context holds %s.",
+                         documents, format_count(w->prompt.count - w->prefix, turns), room);
     return error_set(error, ERROR_FIT,
-                     "The documents take %zu tokens and the context holds %zu: give fewer, or a larger --ctx.",
-                     w->prefix, context);
+                     "The documents take %s tokens and the context holds %s: give fewer, or a larger --ctx.", documents,
+                     room);
 }
 
 static void run_open(struct worker *w, const struct job *job)

@@ -7,6 +7,7 @@
 
 #include "app/json.h"
 #include "app/ladder.h"
+#include "app/progress.h"
 #include "app/prompt.h"
 #include "app/repeat.h"
 #include "app/worker_internal.h"
@@ -210,10 +211,11 @@ static size_t answer_room(const struct worker *w, enum answer_end *limit)
 static void tell_cut(const struct answer *a)
 {
     struct worker *w = a->worker;
+    char count[32];
     if (a->end == ANSWER_REPEATED)
         worker_note(w, ERROR_NONE, "The model began to repeat itself without end: the answer was cut there.");
     if (a->end == ANSWER_CONTEXT_FULL || a->end == ANSWER_MOST_TOKENS)
-        worker_note(w, ERROR_NONE, "The answer was cut after %zu tokens: %s.", a->tokens.count,
+        worker_note(w, ERROR_NONE, "The answer was cut after %s tokens: %s.", format_count(a->tokens.count, count),
                     a->end == ANSWER_CONTEXT_FULL ? "the context is full" : "--max-tokens");
 }
 
@@ -329,10 +331,11 @@ static int read_question(struct answer *a, const struct job *job, struct error *
     int rc = prompt_question(w->engine, job->text, job->len, worker_place(w), &a->question, error);
     if (rc) return rc;
     a->prompt = w->prompt.count + a->question.count;
+    char before[32], more[32], room[32];
     if (a->prompt + 2 > context)
-        return error_set(error, ERROR_FIT,
-                         "Documents and conversation take %zu tokens, the question %zu more, the context holds %zu.",
-                         w->prompt.count, a->question.count, context);
+        return error_set(
+            error, ERROR_FIT, "Documents and conversation take %s tokens, the question %s more, the context holds %s.",
+            format_count(w->prompt.count, before), format_count(a->question.count, more), format_count(context, room));
     struct reading r;
     rc = read_prompt(w, &r, error);
     if (r.has_begun) emit_reading(&r, EVENT_READ, rc == ERROR_CANCELLED);

@@ -24,7 +24,7 @@ m="-m $dir/tiny.gguf --max-tokens 12"
 
 # ---- usage
 run 2; one_line; silent; says 'needs a terminal'
-run 2 nosuch; one_line
+run 2 nosuch; one_line; silent; says 'no command and no file "nosuch"'
 run 2 --nosuch; one_line; says 'no option --nosuch'
 run 2 ask; one_line; says 'needs a question'
 run 2 ask -q x; one_line; says 'needs a file'
@@ -207,6 +207,7 @@ while [ $i -lt 200 ]; do
     echo "Sentence number $i of a text that is long enough to be interrupted while it is read."
 done >"$dir/long.txt"
 for case in INT:130 TERM:143; do
+    : >"$dir/err" # what the one before said is not waited for
     env --default-signal=INT "$LECTERN" ingest "$dir/long.txt" -m "$dir/tiny.gguf" --batch 16 --threads 1 --ctx 16384 \
         --data-dir "$dir/stop-$case" >/dev/null 2>"$dir/err" &
     pid=$!
