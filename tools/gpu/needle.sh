@@ -30,12 +30,12 @@ function sentence(k) {
     k = below(10)
     if (k == 0) return capital(one(times)) " " person() " " one(verbs) " " thing() " " one(places) "."
     if (k == 1) return capital(thing()) " " one(places) " was " one(adjectives) ", and nobody knew why."
-    if (k == 2) return person() " said that " thing() " had been left " one(places) " by " person() "."
+    if (k == 2) return capital(person()) " said that " thing() " had been left " one(places) " by " person() "."
     if (k == 3) return "It rained " one(times) ", and " thing() " was carried " one(places) " before it was dark."
     if (k == 4) return "When " person() " asked about " thing() ", " person() " " one(verbs) " " thing() " and went away."
     if (k == 5) return "There were " 2 + below(90) " of them " one(places) ", each more " one(adjectives) " than the last."
     if (k == 6) return "\"Have you seen " thing() "?\" asked " person() ". \"Not " one(times) ",\" said " person() "."
-    if (k == 7) return person() " wrote to " person() " about " thing() " and received " thing() " in return."
+    if (k == 7) return capital(person()) " wrote to " person() " about " thing() " and received " thing() " in return."
     if (k == 8) return capital(one(times)) " the door " one(places) " was shut, for " thing() " was not to be touched."
     return "Some held that " thing() " was worth " 3 + below(900) " crowns; " person() " gave it to " person() "."
 }
