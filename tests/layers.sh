@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
+#
 # The layers of docs/architecture.md: a lower folder never includes an upper one, engine and store never meet, and from
 # outside a folder only its public header is included.
 set -u
