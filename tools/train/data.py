@@ -161,7 +161,7 @@ class Maker:
         """A question of any kind: (question, answer, kind) or None; not alone: where other documents lie beside it."""
         is_prose = not p.functions
         kinds = [(.25 if p.facts else 0, p.ask_fact, "fact"), (.5, p.ask_quote, "quote"), (.06, p.ask_next, "next"),
-                 (.05 * alone, p.ask_ends, "ends"), (.35 if p.functions else 0, p.ask_function, "function"),
+                 (.06 * alone, p.ask_ends, "ends"), (.35 if p.functions else 0, p.ask_function, "function"),
                  (.16, lambda: s.ask_absent(p), "absent"), (.16 * is_prose, lambda: s.ask_person(p), "person"),
                  (.22 * is_prose, lambda: s.ask_plain(p), "plain")]
         _, make, kind = s.r.choices(kinds, [w for w, _, _ in kinds])[0]

@@ -179,6 +179,10 @@ class Passage:
             what, is_it = s.r.choice(sorted(heading.items()))
             if what == "Title": return s.r.choice(["What is the title?", "What is it called?"]), f"The title is {is_it}."
             return s.r.choice(["Who is the author?", "Who wrote it?", "Who wrote this?"]), f"The author is {is_it}."
+        if s.r.random() < .35 and 10 <= len(s.sentences[0]) <= 300:
+            return s.r.choice(["What is this document about?", "What is this about?", "What is it about?", "What is this?",
+                               "What is this text about?", "Summarise the document.", "What is the document about?"]), \
+                f'It begins: "{s.sentences[0]}"'
         found = s.ask_chapter() if s.r.random() < .7 else None
         if found: return found
         if s.r.random() < .6:

@@ -21,6 +21,7 @@ GOING = "go come run ride walk return drive hurry fly flee travel sail march cli
     "live sit stand stay remain fall lie arrive swim hide sleep wander move turn".split()
 PLACE = r"(?:(?:back|down|up|out|over|away|straight|home|off)\s+)?(?:to|into|towards?|through|across|in|at|on|near|under|" \
     r"behind|from|upon|beside|out\s+of|for|over|round|along)\s+(?:the|a|an|his|her|their|its|my|our|that|this|[A-Z][a-z]+)\b"
+NUMBER = r"(?:two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|\d{1,4})"
 TIME = r"(?:One|In|On|At|After|Before|Next|That|Early|Late|During|Towards?|About)\s+[^,.;:\"“”]{3,45}"
 NOT_SUBJECTS = set("""he she it they we you i who which that this these those there then when where what but and or so if as
 for not now here his her their its my our one nobody everyone everybody nothing something all none yes no well oh chapter
@@ -79,10 +80,25 @@ class Prose:
             m = CLAUSE.match(sentence + ".")
             if not m: continue
             when, who, verb, rest = (one_line(x) if x else x for x in m.groups())
+            if not s.is_subject(who): continue
+            found = s.state(who, verb, rest) if verb in ("was", "were", "had") else ()
             base = base_of(verb, s.known)
-            if not base or not s.is_subject(who): continue
-            out += [(q, f'{capital(a)}. "{sentence}"') for q, a in s.clause(when, who, verb, base, rest)]
+            if base: found = s.clause(when, who, verb, base, rest)
+            out += [(q, f'{capital(a)}. "{sentence}"') for q, a in found]
         return out
+
+    def state(s, who, verb, rest):
+        """Of `was` and `had`."""
+        whom, short = lower_the(who), re.split(r",| and | but | when | while | who | which | as ", rest)[0].strip()
+        been = "been " if verb == "had" and short.startswith("been ") else ""
+        place = re.match(PLACE, short[len(been):])
+        if place and (been or verb != "had"): yield f"Where {verb} {whom}{' been' if been else ''}?", short[len(been):]
+        if re.match(r"[a-z]{3,}ing\b", short[len(been):]) and (been or verb != "had"):
+            yield f"What {verb} {whom} {'been ' if been else ''}doing?", short[len(been):]
+            if " " in short[len(been):]: yield f"Who {verb} {short}?", who
+        number = re.match(rf"({NUMBER}) ([a-z]+s)\b", short)
+        if verb == "had" and number: yield f"How many {number[2]} did {whom} have?", number[1]
+        elif verb == "had" and re.match(r"(?:an?|the|no|his|her) ", short): yield f"What did {whom} have?", short
 
     def clause(s, when, who, verb, base, rest):
         whom, short = lower_the(who), re.split(r",| and | but | when | while | where | who | which | as ", rest)[0].strip()
@@ -95,6 +111,8 @@ class Prose:
         if base in GOING and re.match(PLACE, short): yield f"Where did {did}?", short
         elif re.match(r"(?:the|a|an|his|her|their|my|some|two|three|many)\s", short) and base not in ("get", "become"):
             yield f"What did {did}?", re.split(r" (?:to|in|on|at|with|for|from|into|by|upon) ", short)[0]
+        number = re.search(rf"\b({NUMBER}) ([a-z]+s)\b", short)
+        if number: yield f"How many {number[2]} did {did}?", number[1]
         if re.fullmatch(r"[a-z]+ly", short.split()[0]): yield f"How did {did}?", short.split()[0]
 
     def speeches(s):

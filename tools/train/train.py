@@ -15,9 +15,9 @@ from tokenizer import Tokenizer
 
 PIECE = 15 << 20
 ROWS = (4096, 16384, 32768, 65536)  # lengths
-TEXT_SHARE = .16             # of the rows are running text alone
+TEXT_SHARE = .22             # of the rows are running text alone
 # (until this share of the time, share of the batches that each row length has)
-PHASES = [(.6, (.80, .15, .03, .02)), (1, (.42, .26, .17, .15))]
+PHASES = [(.4, (.60, .22, .10, .08)), (1, (.34, .26, .20, .20))]
 WARM_STEPS, LAST_RATE = 60, .03
 HELD_STORIES = 12            # one of so many is only measured on
 
