@@ -154,7 +154,7 @@ static int run_regen(struct slash_context *context, const char *argument, struct
     struct desk *desk = context->desk;
     if (desk->n_turns < 2) return error_set(error, ERROR_USAGE, "Nothing was asked yet.");
     if (desk->sample.temperature <= 0)
-        say(context, "With temperature 0 the same answer comes again; /set temperature 0.7 lets it differ.");
+        say(context, "With temperature 0 the same answer comes again; /set temp 0.7 lets it differ.");
     char *question = strdup(desk->turns[desk->n_turns - 2].raw);
     if (!question) return error_set(error, ERROR_FAILED, "Out of memory while asking again.");
     const int rc = desk_ask_again(desk, desk->n_turns - 2, question, false, error);

@@ -16,7 +16,7 @@ static const struct setting {
     double least, most;
     const char *help;
 } settings[] = {
-    {"temperature", SETTING_REAL, offsetof(struct sample_params, temperature), 0, 10, "0 = always the likeliest"},
+    {"temp", SETTING_REAL, offsetof(struct sample_params, temperature), 0, 10, "temperature; 0 = always the likeliest"},
     {"top-k", SETTING_COUNT, offsetof(struct sample_params, top_k), 0, 1e6, "0 = off"},
     {"top-p", SETTING_REAL, offsetof(struct sample_params, top_p), 0, 1, "1 = off"},
     {"min-p", SETTING_REAL, offsetof(struct sample_params, min_p), 0, 1, "0 = off"},
