@@ -52,7 +52,7 @@ struct engine_params {
     uint32_t threads;              /* CPU threads; 0 = all cores */
     enum engine_dtype state_dtype; /* KDA state as saved and kept: F32 or F16 */
     enum engine_dtype rows_dtype;  /* MLA rows: F32, F16 or Q8_0 */
-    enum engine_dtype activations; /* on the cpu: F32, or Q8_0: rounded to 8 bits before they meet matrices of a format
+    enum engine_dtype activations; /* on the cpu: F32, or Q8_0: rounded to bytes before they meet matrices of a format
                                     * that allows it; quicker, and a token's result is still the same in any batch */
     const char *cache_dir;         /* a folder for compiled kernels, made when needed; NULL = they are not kept */
     bool validate;                 /* run under the Vulkan validation layers; messages count as failures */

@@ -96,12 +96,13 @@ static void dots(void **state)
             for (uint32_t n = 1; n <= 8; n++) check_dot(rows, n, widths[i]);
 }
 
-/* ------------------------------------------------------------------------------ activations rounded to 8 bits */
+/* ------------------------------------------------------------------------------ activations rounded to whole numbers
+ */
 
 enum { WIDE = 1024, ROWS8 = 7, TOKENS8 = 5 };
 
 struct eights {
-    int8_t q[TOKENS8][WIDE];
+    int8_t high[TOKENS8][WIDE], middle[TOKENS8][WIDE], least[TOKENS8][WIDE];
     float step[TOKENS8][WIDE / 16], sum[TOKENS8][WIDE / 16];
     uint8_t level[ROWS8][WIDE];
     float scale[ROWS8][WIDE / 16], low[ROWS8][WIDE / 16];
@@ -114,7 +115,7 @@ static void eights_make(struct eights *e, const struct kernels *by, const struct
 {
     memset(e, 0x55, sizeof *e);
     for (size_t t = 0; t < TOKENS8; t++) {
-        e->x[t] = (struct rounded){e->q[t], e->step[t], e->sum[t]};
+        e->x[t] = (struct rounded){e->high[t], e->middle[t], e->least[t], e->step[t], e->sum[t]};
         by->round_input(x + t * width, width, &e->x[t]);
     }
     for (size_t r = 0; r < ROWS8; r++) {
@@ -158,13 +159,15 @@ static void check_dot8(const struct quant_format *f, size_t width, bool encoded)
                         fabs((double)x[t * width + i]);
             }
             float got = y[t * ROWS8 + r], want = twin[t * ROWS8 + r];
-            if (isfinite(want) ? !(fabs((double)got - want) <= 2e-6 * size) : isfinite(got))
+            /* Damaged scales may be so great that partial sums overflow, in one order of adding sooner than in another.
+             */
+            if (size < 1e36 && !(fabs((double)got - want) <= 2e-6 * size))
                 fail_msg("%s, width %zu: %g, the plain table gives %g", f->name, width, (double)got, (double)want);
             off += (got - sum) * (got - sum);
             all += sum * sum;
         }
     }
-    if (encoded && !(off <= 2e-4 * all)) fail_msg("%s, width %zu: NMSE %g", f->name, width, off / all);
+    if (encoded && !(off <= 1e-10 * all)) fail_msg("%s, width %zu: NMSE %g", f->name, width, off / all);
 }
 
 static void dots_of_bytes(void **state)
@@ -180,26 +183,26 @@ static void dots_of_bytes(void **state)
             check_dot8(formats[i], width, false);
         }
     }
-    assert_int_equal(tried, 10);
+    assert_int_equal(tried, 22); /* all but F32, F16 and BF16 */
 }
 
 static void rounding_keeps_what_is_no_number(void **state)
 {
     (void)state;
     float x[40], step[4], sum[4];
-    int8_t q[64];
-    struct rounded r = {q, step, sum};
+    int8_t high[64], middle[64], low[64];
+    struct rounded r = {high, middle, low, step, sum};
     fill(x, 40);
     x[3] = NAN;
     k->round_input(x, 40, &r);
-    assert_true(isnan(step[0]) && isnan(sum[0]) && q[3] == 0 && isfinite(step[2]));
+    assert_true(isnan(step[0]) && isnan(sum[0]) && high[3] == 0 && isfinite(step[1]));
     x[3] = -INFINITY;
     k->round_input(x, 40, &r);
-    assert_true(isnan(step[0]) && isnan(sum[1]) && isfinite(sum[2]) && q[40] == 0 && q[63] == 0);
+    assert_true(isnan(step[0]) && isfinite(sum[1]) && high[40] == 0 && low[63] == 0);
     memset(x, 0, sizeof x);
     x[33] = -2;
     k->round_input(x, 40, &r);
-    assert_true(step[0] == 0 && sum[0] == 0 && q[33] == -127 && fabsf(sum[2] + 2) < 1e-6f && sum[3] == 0);
+    assert_true(step[0] == 0 && sum[0] == 0 && high[33] == -127 && fabsf(sum[2] + 2) < 1e-6f && sum[3] == 0);
 }
 
 static void check_mix(uint32_t heads, uint32_t count, size_t width)

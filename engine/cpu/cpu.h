@@ -45,7 +45,7 @@ struct cpu_backend {
     struct cpu_thread *thread; /* [pool_threads] */
     void *arena;               /* everything below and what the threads point to */
     const float **inputs;      /* [batch * max(H, n_used)]; what products multiply with is of these */
-    bool rounds;               /* activations are rounded to 8 bits where a format allows it */
+    bool rounds;               /* activations are rounded to bytes where a format allows it */
     struct rounded *rounded;   /* of each of inputs */
     unsigned char *round_arena;
     struct product *products;  /* [max(8, H, 2 * n_expert)] */

@@ -79,6 +79,15 @@ static uint32_t product_of_task(const uint32_t *start, uint32_t count, uint32_t 
     return low;
 }
 
+/* A token's rows come from memory once, faster than they are asked for one by one: a third of the time. */
+static void ask_ahead(const struct cpu_backend *cpu, const struct product *p, uint32_t first, uint32_t rows)
+{
+    const struct weight *w = p->w;
+    if (first >= w->n_out) return;
+    if (rows > w->n_out - first) rows = w->n_out - first;
+    cpu->kernels->ahead(cpu_at(w->addr + p->mat * w->mat_bytes + first * w->row_bytes), rows * w->row_bytes);
+}
+
 static void product_task(void *ctx, uint32_t task, uint32_t thread)
 {
     struct product_list *list = ctx;
@@ -89,8 +98,10 @@ static void product_task(void *ctx, uint32_t task, uint32_t thread)
     uint32_t end = p->w->n_out - row < PANEL_ROWS ? p->w->n_out : row + PANEL_ROWS;
     /* Few tokens: rows are used as soon as they are decoded. Many: each pass over the tokens serves a whole panel. */
     uint32_t step = p->n < 8 ? 4 : PANEL_ROWS;
-    for (; row < end; row += step)
+    for (; row < end; row += step) {
+        if (p->n < 8) ask_ahead(cpu, p, row + step, step);
         product_rows(cpu, p, row, end - row < step ? end - row : step, cpu->thread[thread].panel);
+    }
 }
 
 void cpu_products(struct cpu_backend *cpu, const struct product *items, uint32_t count)

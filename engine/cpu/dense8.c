@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: MIT
  *
- * Matrix products with activations rounded to 8 bits, where that was asked for and the weights' format allows it; the
+ * Matrix products with activations rounded to bytes, where that was asked for and the weights' format allows it; the
  * others stay with dense.c. Every input is rounded once, by itself, so that a token's result is the same in any batch.
  */
 #include "engine/cpu/cpu.h"
 
 enum { LINE = 64 };
 
-/* One input or one spread row of this width: bytes, then two floats for each 16, all whole cache lines. */
-static size_t span_bytes(size_t width)
+/* One spread row of this width, or one input: a byte each or three, then two floats for each 16, all whole lines. */
+static size_t span_bytes(size_t width, size_t each)
 {
     size_t padded = DOT8_PADDED(width);
-    return (padded + padded / 16 * 2 * sizeof(float) + LINE - 1) / LINE * LINE;
+    return (padded * each + padded / 16 * 2 * sizeof(float) + LINE - 1) / LINE * LINE;
+}
+
+static size_t input_bytes(size_t width)
+{
+    return span_bytes(width, 3);
 }
 
 static size_t most(size_t a, size_t b)
@@ -22,8 +27,8 @@ static size_t most(size_t a, size_t b)
 size_t cpu_round_bytes(const struct shape *s, uint32_t batch, size_t widest)
 {
     size_t n = batch, heads = s->n_mla ? n * s->n_head : 0;
-    size_t bytes = most(n * span_bytes(widest), heads * span_bytes(most(s->nope, s->kv_lora)));
-    return most(bytes, n * s->n_used * span_bytes(most(s->n_embd, s->n_ff_exp)));
+    size_t bytes = most(n * input_bytes(widest), heads * input_bytes(most(s->nope, s->kv_lora)));
+    return most(bytes, n * s->n_used * input_bytes(most(s->n_embd, s->n_ff_exp)));
 }
 
 void cpu_round_activations(struct backend *b)
@@ -33,9 +38,12 @@ void cpu_round_activations(struct backend *b)
 
 static struct rounded rounded_at(const struct cpu_backend *cpu, size_t input, size_t width)
 {
-    unsigned char *at = cpu->round_arena + input * span_bytes(width);
-    float *floats = (float *)(void *)(at + DOT8_PADDED(width));
-    return (struct rounded){.q = (int8_t *)(void *)at, .step = floats, .sum = floats + DOT8_PADDED(width) / 16};
+    unsigned char *at = cpu->round_arena + input * input_bytes(width);
+    const size_t padded = DOT8_PADDED(width);
+    float *floats = (float *)(void *)(at + 3 * padded);
+    int8_t *high = (int8_t *)(void *)at;
+    return (struct rounded){
+        .high = high, .middle = high + padded, .low = high + 2 * padded, .step = floats, .sum = floats + padded / 16};
 }
 
 struct round_op {
@@ -78,7 +86,7 @@ bool cpu_product_rows8(struct cpu_backend *cpu, const struct product *p, uint32_
     struct spread spread[PANEL_ROWS];
     if (!cpu->rounds || !has_form(cpu, w)) return false;
     for (uint32_t r = 0; r < rows; r++) {
-        unsigned char *at = (unsigned char *)panel + r * span_bytes(w->n_in);
+        unsigned char *at = (unsigned char *)panel + r * span_bytes(w->n_in, 1);
         float *floats = (float *)(void *)(at + padded);
         spread[r] = (struct spread){.level = at, .scale = floats, .low = floats + padded / 16};
         cpu->kernels->spread_row(w->format, bytes + r * w->row_bytes, w->n_in, &spread[r]);

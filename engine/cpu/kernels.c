@@ -12,11 +12,25 @@
 #include "engine/cpu/lanes.h"
 
 #include "engine/cpu/dot8.h"
+#include "engine/cpu/spread.h"
+
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+#endif
 
 #ifndef KERNELS
 #define KERNELS cpu_kernels_base
 #define KERNELS_NAME "base"
 #endif
+
+static void ahead(const void *p, size_t bytes)
+{
+#if defined(__SSE2__)
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+#else
+    (void)p, (void)bytes;
+#endif
+}
 
 /* ----------------------------------------------------------------------------------------------- dot products */
 
@@ -355,6 +369,7 @@ static void delta(const struct delta_params *p)
 const struct kernels KERNELS = {
     .name = KERNELS_NAME,
     .decode = decode_blocks,
+    .ahead = ahead,
     .dot = dot,
     .round_input = round_input,
     .spreads = spreads,

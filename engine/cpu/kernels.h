@@ -29,14 +29,15 @@ struct dot_params {
     bool add;
 };
 
-/* ---- Products with activations rounded to 8 bits (dot8.h): all spans are padded to DOT8_PADDED(n). ---- */
+/* ---- Products with activations rounded to whole numbers of three bytes (dot8.h): all spans are padded to
+ * DOT8_PADDED(n). ---- */
 #define DOT8_PADDED(n) (((n) + 63) / 64 * 64)
 
-/* An input [n]: x[i] ~ step[i / 16] * q[i]. */
+/* An input [n]: x[i] ~ step[i / 16] * (65536 high[i] + 256 middle[i] + low[i]). */
 struct rounded {
-    int8_t *q;
-    float *step; /* of each 16; two neighbours are the same */
-    float *sum;  /* step times the sum of the 16 */
+    int8_t *high, *middle, *low;
+    float *step; /* of each 16 */
+    float *sum;  /* step times the sum of the 16 whole numbers */
 };
 
 /* A row of weights [n]: w[i] = scale[i / 16] * level[i] + low[i / 16]. */
@@ -106,9 +107,10 @@ struct kernels {
     const char *name;
     /* As format->decode, bit for bit, faster for the common formats. */
     void (*decode)(const struct quant_format *format, const void *blocks, float *out, size_t n);
+    void (*ahead)(const void *p, size_t bytes); /* asks for memory that will be read soon; any address */
     void (*dot)(const struct dot_params *);
     void (*round_input)(const float *x, size_t n, const struct rounded *out);
-    bool (*spreads)(const struct quant_format *); /* can spread_row take it? F32, F16 and codebooks it cannot */
+    bool (*spreads)(const struct quant_format *); /* can spread_row take it? All but F32, F16 and BF16 */
     void (*spread_row)(const struct quant_format *, const void *blocks, size_t n, const struct spread *out);
     void (*dot8)(const struct dot8_params *);
     void (*mix)(const struct mix_params *);

@@ -18,6 +18,9 @@
  */
 static inline float widen_half(uint16_t h)
 {
+#if defined(__AVX2__) && defined(__F16C__)
+    return _cvtsh_ss(h);
+#else
     union {
         uint32_t u;
         float f;
@@ -30,6 +33,7 @@ static inline float widen_half(uint16_t h)
     out.u = exponent == 0x0f800000u ? normal.u + 0x38000000u : out.u;
     out.u |= (uint32_t)(h & 0x8000) << 16;
     return out.f;
+#endif
 }
 
 /* n halves at p, any alignment. */
