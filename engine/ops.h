@@ -254,7 +254,8 @@ struct backend {
 };
 
 int cpu_backend_open(struct backend **out, uint32_t threads, struct error *error);
-/* From now on its products round activations to signed bytes (three each) where the weights' format allows it. Right after opening. */
+/* From now on its products round activations to signed bytes, three each, where the weights' format allows it. Right
+ * after opening. */
 void cpu_round_activations(struct backend *);
 /* index: of the Vulkan physical device; UINT32_MAX = the best real GPU, ERROR_FIT when there is none. */
 int gpu_backend_open(struct backend **out, uint32_t index, bool validate, struct error *error);

@@ -6,6 +6,7 @@
 #include "quant/imatrix.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@ struct entry {
     uint32_t n_in, n_mat;
     double *sums;   /* [n_mat][n_in]; NULL = no input yet */
     double *counts; /* [n_mat] */
+    bool is_flat;   /* from an older file, which does not tell n_mat: all of a stack in one row, with one count */
 };
 
 struct imatrix {
@@ -225,11 +227,10 @@ static int read_entries(struct imatrix *m, const struct gguf *file, const char *
     return 0;
 }
 
-int imatrix_read(struct imatrix **out, const char *path, struct error *error)
+static int read_gguf(struct imatrix **out, const char *path, struct error *error)
 {
     struct gguf *file;
     struct gguf_string type = {"", 0};
-    *out = NULL;
     int rc = gguf_open(&file, path, error);
     if (rc) return rc;
     gguf_get_string(file, "general.type", &type);
@@ -242,6 +243,81 @@ int imatrix_read(struct imatrix **out, const char *path, struct error *error)
     return rc;
 }
 
+/* An older file: i32 entries; each an i32 length and a name, i32 calls, i32 n, n floats, the sums of mean squares over
+ * the calls. What follows tells of the text. */
+struct older {
+    FILE *file;
+    const char *path;
+    uint64_t left; /* bytes */
+};
+
+/* false: the file ends before. */
+static bool take(struct older *f, void *out, size_t bytes)
+{
+    if (bytes > f->left || fread(out, 1, bytes, f->file) != bytes) return false;
+    f->left -= bytes;
+    return true;
+}
+
+static int cut_off(const struct older *f, size_t entry, struct error *error)
+{
+    return error_set(error, ERROR_MODEL, "%s is cut off or damaged at entry %zu.", f->path, entry + 1);
+}
+
+static int read_older_entry(struct older *f, size_t index, struct entry *e, struct error *error)
+{
+    int32_t len, calls, n;
+    if (!take(f, &len, sizeof len) || len < 1 || (size_t)len >= sizeof e->name || !take(f, e->name, (size_t)len) ||
+        memchr(e->name, 0, (size_t)len) || !take(f, &calls, sizeof calls) || !take(f, &n, sizeof n) || n < 1 ||
+        (uint64_t)n * sizeof(float) > f->left)
+        return cut_off(f, index, error);
+    e->n_in = (uint32_t)n;
+    e->n_mat = 1;
+    e->is_flat = true;
+    int rc = allocate(e, error);
+    if (rc) return rc;
+    for (int32_t i = 0; i < n; i++) {
+        float v;
+        if (!take(f, &v, sizeof v)) return cut_off(f, index, error);
+        if (!(v >= 0 && v <= 3.4e38f))
+            return error_set(error, ERROR_MODEL, "The importance of %s is negative or not finite.", e->name);
+        e->sums[i] = (double)v;
+    }
+    e->counts[0] = calls > 0 ? calls : 1;
+    return 0;
+}
+
+static int read_older(struct imatrix **out, struct older *f, struct error *error)
+{
+    enum { ENTRY_LEAST = 17 }; /* bytes: a letter and a float */
+    int32_t count;
+    if (!take(f, &count, sizeof count) || count < 1 || (uint64_t)count * ENTRY_LEAST > f->left)
+        return error_set(error, ERROR_MODEL, "%s is not an imatrix file; lectern imatrix makes them.", f->path);
+    int rc = create(out, (size_t)count, error);
+    for (size_t i = 0; !rc && i < (size_t)count; i++) {
+        rc = read_older_entry(f, i, &(*out)->entries[i], error);
+        (*out)->count++;
+    }
+    if (!rc) qsort((*out)->entries, (*out)->count, sizeof *(*out)->entries, compare_entries);
+    return rc;
+}
+
+int imatrix_read(struct imatrix **out, const char *path, struct error *error)
+{
+    *out = NULL;
+    char magic[4] = {0};
+    struct older f = {fopen(path, "rb"), path, 0};
+    if (!f.file) return read_gguf(out, path, error);
+    bool is_gguf = fread(magic, 1, sizeof magic, f.file) == sizeof magic && !memcmp(magic, "GGUF", sizeof magic);
+    long size = fseek(f.file, 0, SEEK_END) ? -1 : ftell(f.file);
+    f.left = size < 0 ? 0 : (uint64_t)size;
+    rewind(f.file);
+    int rc = is_gguf ? read_gguf(out, path, error) : read_older(out, &f, error);
+    fclose(f.file);
+    if (rc) imatrix_free(out);
+    return rc;
+}
+
 /* ------------------------------------------------------------------------------------------------- using */
 
 int imatrix_find(const struct imatrix *m, const struct gguf_tensor *t, bool *found, struct error *error)
@@ -249,6 +325,7 @@ int imatrix_find(const struct imatrix *m, const struct gguf_tensor *t, bool *fou
     const struct entry *e = find(m, t->name.bytes, t->name.len);
     *found = e && e->counts;
     if (!*found || (e->n_in == t->ne[0] && e->n_mat == t->ne[2] * t->ne[3])) return 0;
+    if (e->is_flat && e->n_in == t->ne[0] * t->ne[2] * t->ne[3]) return 0;
     return error_set(error, ERROR_MODEL, "The importance of %s is of another shape: it is another model's.", e->name);
 }
 
@@ -259,8 +336,8 @@ void imatrix_fill(const struct imatrix *m, const struct gguf_tensor *t, uint64_t
     for (size_t i = 0; i < n;) {
         uint64_t at = first + i, mat = at / mat_weights, column = at % t->ne[0];
         size_t left = (size_t)(t->ne[0] - column), run = n - i < left ? n - i : left;
-        const double *sums = e->sums + mat * e->n_in + column;
-        double count = e->counts[mat];
+        const double *sums = e->sums + mat * t->ne[0] + column;
+        double count = e->counts[e->is_flat ? 0 : mat];
         for (size_t j = 0; j < run; j++) out[i + j] = count > 0 ? (float)(sums[j] / count) : 1;
         i += run;
     }

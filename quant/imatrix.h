@@ -3,7 +3,8 @@
  * Importance of weights: for every matrix of a model, the mean square of each of its inputs, gathered over a text. An
  * encoder that minimises sum_i importance_i (w_i - q_i)^2 keeps what the matrix gives, rather than the matrix.
  * Files are GGUF with general.type "imatrix": for a matrix NAME, or a stack of n_mat, the F32 tensors NAME.in_sum2
- * [n_in, n_mat], sums of squares, and NAME.counts [1, n_mat], how many inputs they are of. The format is llama.cpp's.
+ * [n_in, n_mat], sums of squares, and NAME.counts [1, n_mat], how many inputs they are of. The format is llama.cpp's;
+ * the binary one that it wrote before is read too.
  */
 #ifndef LECTERN_QUANT_IMATRIX_H
 #define LECTERN_QUANT_IMATRIX_H
