@@ -110,17 +110,17 @@ static uint64_t state_bytes(void)
 /* Activations and staging: what engine_plan says of this model for batches of 128 to 2,048 lies under this line. */
 static uint64_t workspace_bytes(uint32_t batch)
 {
-    return (76ull << 20) + (uint64_t)(batch ? batch : 512) * 535000;
+    return (76ull << 20) + (uint64_t)batch * 535000;
 }
 
-struct engine_plan catalogue_plan(const struct catalogue_entry *e, uint64_t available,
-                                  const struct engine_params *params)
+static struct engine_plan plan_batch(const struct catalogue_entry *e, uint64_t available,
+                                     const struct engine_params *params, uint32_t batch)
 {
     uint64_t block = row_bytes(params->rows_dtype) * STATE_SEGMENT;
     struct engine_plan p = {
         .weights = e->bytes,
         .state = state_bytes(),
-        .workspace = workspace_bytes(params->batch),
+        .workspace = workspace_bytes(batch),
         .available = available,
         .context = params->context ? params->context : CATALOGUE_CONTEXT,
     };
@@ -131,4 +131,13 @@ struct engine_plan catalogue_plan(const struct catalogue_entry *e, uint64_t avai
     p.context_fits = tokens < 1u << 20 ? (uint32_t)tokens : 1u << 20;
     p.fits = p.context <= p.context_fits;
     return p;
+}
+
+/* A batch that is not told is engine_plan's: the large one on a GPU, where it fits. */
+struct engine_plan catalogue_plan(const struct catalogue_entry *e, uint64_t available,
+                                  const struct engine_params *params, bool is_cpu)
+{
+    if (params->batch) return plan_batch(e, available, params, params->batch);
+    struct engine_plan p = plan_batch(e, available, params, is_cpu ? 512 : 1024);
+    return p.fits || is_cpu ? p : plan_batch(e, available, params, 512);
 }

@@ -31,7 +31,8 @@ const char *catalogue_file_name(const struct catalogue_entry *);     /* that nam
 
 /* What an entry needs on a device with `available` bytes free, in the terms of engine_plan: every entry is the same
  * model, so that all but the weights is known before there is a file. params: context (0 = 131,072), batch, dtypes. */
-struct engine_plan catalogue_plan(const struct catalogue_entry *, uint64_t available, const struct engine_params *);
+struct engine_plan catalogue_plan(const struct catalogue_entry *, uint64_t available, const struct engine_params *,
+                                  bool is_cpu);
 
 #define CATALOGUE_CONTEXT 131072u
 

@@ -118,8 +118,8 @@ static const char *say_here(const struct catalogue_entry *e, const struct model_
 static void print_entry(const struct catalogue_entry *e, const struct machine *m, const struct model_list *models,
                         const struct engine_params *params)
 {
-    struct engine_plan cpu = catalogue_plan(e, m->cpu.memory_free, params);
-    struct engine_plan gpu = catalogue_plan(e, m->gpu.memory_free, params);
+    struct engine_plan cpu = catalogue_plan(e, m->cpu.memory_free, params, true);
+    struct engine_plan gpu = catalogue_plan(e, m->gpu.memory_free, params, false);
     char size[32], need[32], on_cpu[48], on_gpu[48], here[48];
     printf("%-16s %s%-9s  %-9s  %-16s %-16s %s%s\n", e->name, e->bytes_are_known ? " " : "~",
            format_bytes(e->bytes, size), format_bytes(cpu.weights + cpu.rows + cpu.state + cpu.workspace, need),
@@ -141,7 +141,7 @@ static void print_catalogue(const struct machine *m, const struct model_list *mo
 {
     const struct engine_device *where = NULL;
     const struct catalogue_entry *best = suggest(m, params, &where);
-    struct engine_plan plan = catalogue_plan(catalogue, 0, params);
+    struct engine_plan plan = catalogue_plan(catalogue, 0, params, true);
     char context[32], rows[32], state[32], work[32];
     printf("Kimi-Linear-48B-A3B-Instruct. Beside the weights, %s tokens need: rows %s, state %s, buffers %s.\n",
            format_count(plan.context, context), format_bytes(plan.rows, rows), format_bytes(plan.state, state),
@@ -161,8 +161,8 @@ static void print_catalogue(const struct machine *m, const struct model_list *mo
 static void describe_entry(const struct catalogue_entry *e, const struct machine *m, const struct engine_params *params,
                            struct json *j)
 {
-    struct engine_plan cpu = catalogue_plan(e, m->cpu.memory_free, params);
-    struct engine_plan gpu = catalogue_plan(e, m->has_gpu ? m->gpu.memory_free : 0, params);
+    struct engine_plan cpu = catalogue_plan(e, m->cpu.memory_free, params, true);
+    struct engine_plan gpu = catalogue_plan(e, m->has_gpu ? m->gpu.memory_free : 0, params, false);
     json_open(j, NULL, '{');
     json_text(j, "name", e->name);
     json_text(j, "repository", e->repository);

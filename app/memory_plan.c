@@ -51,7 +51,7 @@ const struct catalogue_entry *memory_plan_suggest(uint64_t available, bool is_cp
 {
     for (const struct catalogue_entry *e = catalogue; e->name; e++) {
         bool runs = is_cpu || !e->format || engine_gpu_takes(e->format);
-        if (runs && e->bytes < below && catalogue_plan(e, available, params).fits) return e;
+        if (runs && e->bytes < below && catalogue_plan(e, available, params, is_cpu).fits) return e;
     }
     return NULL;
 }
@@ -61,7 +61,7 @@ static bool is_of_catalogue(const struct engine_plan *p, const struct engine_par
 {
     struct engine_params same = *params;
     same.context = p->context;
-    struct engine_plan theirs = catalogue_plan(catalogue, 0, &same);
+    struct engine_plan theirs = catalogue_plan(catalogue, 0, &same, true);
     return theirs.state == p->state && theirs.rows == p->rows;
 }
 

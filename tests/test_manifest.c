@@ -305,16 +305,21 @@ static void test_catalogue(void **state)
     }
     const struct catalogue_entry *e = catalogue_find("q4_k_m");
     assert_int_equal(e->bytes, 30061058720);
-    struct engine_plan p = catalogue_plan(e, 0, &params);
+    struct engine_plan p = catalogue_plan(e, 0, &params, true);
     assert_false(p.fits);
     assert_int_equal(p.context_fits, 0);
     assert_int_equal(p.rows, 131072ull * 8064); /* 7 layers of 576 halves a token */
     assert_int_equal(p.state, 44892160);        /* 42.8 MiB */
     uint64_t need = p.weights + p.rows + p.state + p.workspace;
-    assert_true(catalogue_plan(e, need, &params).fits);
-    p = catalogue_plan(e, need - 1, &params);
+    assert_true(catalogue_plan(e, need, &params, true).fits);
+    p = catalogue_plan(e, need - 1, &params, true);
     assert_false(p.fits);
     assert_int_equal(p.context_fits, 131072 - STATE_SEGMENT);
+    /* A GPU takes larger batches, where there is room for them. */
+    assert_int_equal(catalogue_plan(e, need, &params, false).workspace, need - p.weights - p.rows - p.state);
+    struct engine_plan large = catalogue_plan(e, need + 512 * 535000, &params, false);
+    assert_true(large.fits);
+    assert_int_equal(large.workspace, p.workspace + 512 * 535000);
 }
 
 int main(void)

@@ -20,7 +20,7 @@
 /* The catalogue's model of that name on a card with so many bytes free. */
 static struct engine_plan on_card(const char *name, uint64_t available, const struct engine_params *params)
 {
-    struct engine_plan p = catalogue_plan(catalogue_find(name), available, params);
+    struct engine_plan p = catalogue_plan(catalogue_find(name), available, params, false);
     p.context_own = 1u << 20;
     p.host = 200 << 20;
     p.host_available = 16 * GIB;
@@ -41,7 +41,7 @@ static void describes(void **state)
     struct engine_params params = {.rows_dtype = ENGINE_F16, .context = 131072};
     struct engine_plan p = on_card("q4_k_m", 32 * GIB, &params);
     assert_string_equal(memory_plan_describe(&p, line),
-                        "vulkan:0: weights 28.0 GiB, rows 1008 MiB for 131,072 tokens, state 42.8 MiB, buffers 337 MiB "
+                        "vulkan:0: weights 28.0 GiB, rows 1008 MiB for 131,072 tokens, state 42.8 MiB, buffers 598 MiB "
                         "of 32.0 GiB free; host: 200 MiB of 16.0 GiB free: fits");
     p = on_card("q4_k_m", 29 * GIB, &params);
     says(memory_plan_describe(&p, line), ": does not fit; 83,968 tokens would");
@@ -99,7 +99,7 @@ static void suggests_what_runs(void **state)
         const struct catalogue_entry *cpu = memory_plan_suggest(gib * GIB, true, UINT64_MAX, &params);
         assert_true(!card || !card->format || engine_gpu_takes(card->format));
         assert_true(!card || (cpu && cpu->quality >= card->quality));
-        assert_true(!cpu || catalogue_plan(cpu, gib * GIB, &params).fits);
+        assert_true(!cpu || catalogue_plan(cpu, gib * GIB, &params, true).fits);
     }
     assert_string_equal(memory_plan_suggest(120 * GIB, true, UINT64_MAX, &params)->name, "bf16");
     assert_null(memory_plan_suggest(8 * GIB, true, UINT64_MAX, &params));
