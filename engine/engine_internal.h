@@ -57,7 +57,8 @@ static inline size_t engine_block_bytes(const struct engine *e)
 
 /* Forgets the tokens after `length`, and the marks; the state is the caller's to set. */
 void timeline_cut(struct timeline *, size_t length);
-/* Sees to it that tokens [0, length) have rows. */
-int timeline_reserve(struct timeline *, size_t length, struct error *error);
+/* Sees to it that tokens [0, length) have rows. Fresh ones are zeros, but for blocks of which all tokens are in
+ * [0, written): those the caller fills before anything reads them. */
+int timeline_reserve(struct timeline *, size_t length, size_t written, struct error *error);
 
 #endif

@@ -160,7 +160,7 @@ struct restore {
 };
 
 enum {
-    RESERVE = 32 * STATE_SEGMENT, /* tokens whose rows find memory at once, while others are read */
+    RESERVE = 16 * STATE_SEGMENT, /* tokens whose rows find memory at once, while others are read */
     ROOM_ALIGNMENT = 256,         /* of a payload that the device copies */
 };
 
@@ -228,7 +228,7 @@ int restore_rows(struct restore *r, const void *bytes, size_t size, struct error
         return error_set(error, ERROR_STATE, "Rows from token %llu came where those from %zu were due.",
                          (unsigned long long)piece.first, r->rows);
     const size_t end = r->rows + (size_t)piece.count, ahead = (end + RESERVE - 1) / RESERVE * RESERVE;
-    rc = timeline_reserve(t, ahead < r->count ? ahead : r->count, error);
+    rc = timeline_reserve(t, ahead < r->count ? ahead : r->count, r->count, error);
     if (rc) return rc;
     /* move_up only reads: the cast drops a const that move_down cannot promise. */
     char *payload = (char *)(uintptr_t)bytes + STATE_HEADER;

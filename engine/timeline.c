@@ -117,16 +117,16 @@ static int clear_blocks(struct backend *b, const uint64_t *blocks, size_t count,
     return b->ops->submit(b, error);
 }
 
-int timeline_reserve(struct timeline *t, size_t length, struct error *error)
+int timeline_reserve(struct timeline *t, size_t length, size_t written, struct error *error)
 {
     struct backend *b = t->engine->backend;
-    size_t bytes = engine_block_bytes(t->engine), n = t->n_blocks;
+    size_t bytes = engine_block_bytes(t->engine), n = t->n_blocks, whole = written / STATE_SEGMENT;
     int rc = 0;
     if (!bytes || n * STATE_SEGMENT >= length) return 0;
     for (; !rc && n * STATE_SEGMENT < length; n++) rc = b->ops->alloc(b, bytes, "MLA rows", &t->blocks[n], error);
     uint64_t *fresh = t->blocks + t->n_blocks, table = t->state.rows.table + t->n_blocks * sizeof *fresh;
-    size_t count = n - t->n_blocks;
-    if (!rc) rc = clear_blocks(b, fresh, count, bytes, error);
+    size_t count = n - t->n_blocks, cleared = whole < t->n_blocks ? count : whole < n ? n - whole : 0;
+    if (!rc && cleared) rc = clear_blocks(b, t->blocks + n - cleared, cleared, bytes, error);
     if (!rc) rc = b->ops->upload(b, table, fresh, count * sizeof *fresh, error);
     if (rc)
         while (n > t->n_blocks) release(t, &t->blocks[--n]);
@@ -141,7 +141,7 @@ static int eval_batch(struct timeline *t, const uint32_t *ids, uint32_t n, float
     struct engine *e = t->engine;
     struct graph_step step = {
         .state = &t->state, .ids = ids, .first = (uint32_t)t->length, .n = n, .logits = t->logits};
-    int rc = timeline_reserve(t, t->length + n, error);
+    int rc = timeline_reserve(t, t->length + n, 0, error);
     if (rc) return rc;
     rc = graph_eval(&e->graph, &step, error);
     if (!rc && logits_all) rc = graph_all_logits(&e->graph, n, logits_all, error);
@@ -288,7 +288,7 @@ int timeline_pretend(struct timeline *t, const uint32_t *ids, size_t count, stru
     timeline_clear(t);
     if (count > e->info.context) return error_set(error, ERROR_FIT, "The context holds %u tokens.", e->info.context);
     int rc = check_ids(t, ids, count, error);
-    if (!rc) rc = timeline_reserve(t, count, error);
+    if (!rc) rc = timeline_reserve(t, count, 0, error);
     if (!rc) rc = ops->begin(e->backend, error);
     if (rc) return rc;
     ops->fill(e->backend, t->state.kda, 0, e->kda_bytes);

@@ -156,11 +156,12 @@ struct blob_reader {
     sqlite3 *db;
     sqlite3_stmt *sizes, *sums;
     sqlite3_blob *handle;
+    bool leaves_sums;                    /* somebody else verifies */
     double read_seconds, verify_seconds; /* so far */
 };
 int blob_reader_open(struct blob_reader *, sqlite3 *, struct error *);
 int blob_reader_size(struct blob_reader *, const struct blob_place *, size_t *size, struct error *);
-/* Part `ordinal` into its place in whole [size], verified. ERROR_STATE when anything is not as it was written. */
+/* Part `ordinal` into its place in whole [size], verified unless the reader leaves that. ERROR_STATE when anything is not as it was written. */
 int blob_reader_part(struct blob_reader *, const struct blob_place *, size_t ordinal, struct store_blob whole,
                      struct error *);
 int blob_reader_read(struct blob_reader *, const struct blob_place *, struct store_blob into, struct error *); /* all */

@@ -2,7 +2,8 @@
  *
  * Loading a state. The caller's thread plans which pieces there are and hands them to the callbacks in order, while up
  * to AHEAD of them are on their way: readers, a few threads each with a connection of its own, take the parts of these
- * pieces one by one, read them to where the caller wants them and verify them there.
+ * pieces one by one, read them to where the caller wants them and verify them there: by the caller's own checksum, if it
+ * has one, else by the store's. Whose fault it is when the caller's is wrong, the store's tell.
  *
  * A read transaction of the planning connection spans the load, so that another lectern's eviction cannot pull a row
  * away in the middle. The readers' transactions may be younger: what they find under a name is right when its checksum
@@ -17,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { AHEAD = 12, READERS_MOST = 8 };
+enum { AHEAD = 14, READERS_MOST = 12 };
 
 struct piece {
     struct blob_place from;
@@ -177,6 +178,7 @@ static void *read_units(void *arg)
     int rc = store_connect(l->path, CONNECT_READER, &db, &ignored);
     if (!rc) rc = db_run(db, "BEGIN", DB_NONE, &ignored);
     if (!rc) rc = blob_reader_open(&reader, db, &ignored);
+    reader.leaves_sums = l->load->verify != NULL;
     while (!rc && take_unit(l, &u)) {
         const struct blob_place *from = &l->pieces[u.piece].from;
         finish_unit(l, &u, !blob_reader_part(&reader, from, u.part, slot_bytes(l, u.piece), &ignored));
@@ -248,8 +250,10 @@ static int hand_over(struct loader *l, size_t piece, struct error *error)
     struct store_blob bytes = slot_bytes(l, piece);
     int rc = wait_ready(l, piece) ? 0 : read_here(l, piece, error);
     if (rc) return rc;
-    return l->pieces[piece].from.name.kind == BLOB_SNAPSHOT ? load->snapshot(load->ctx, bytes.data, bytes.size, error)
-                                                            : load->rows(load->ctx, bytes.data, bytes.size, error);
+    rc = l->pieces[piece].from.name.kind == BLOB_SNAPSHOT ? load->snapshot(load->ctx, bytes.data, bytes.size, error)
+                                                          : load->rows(load->ctx, bytes.data, bytes.size, error);
+    if (rc == ERROR_STATE) l->failed = piece; /* good of itself perhaps, and in another's place */
+    return rc;
 }
 
 static int hand_over_all(struct loader *l, struct error *error)

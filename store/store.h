@@ -136,7 +136,9 @@ struct store_load {
     /* The others may be NULL. room: where a piece of that size is to be read, the load's until it has been handed over; NULL:
      * into memory of the store's. Called on the caller's thread, in the order in which pieces are handed over. */
     void *(*room)(void *ctx, size_t size);
-    /* What of a piece can be verified before its turn: called by several threads at once. */
+    /* The caller's own checksum of a piece, where it has one: called by several threads at once, before the piece's
+     * turn, in place of the store's. What is not a piece of the caller's, or not the one that is due, must be refused
+     * with ERROR_STATE, here or in its turn; the store then looks whether it is damaged. */
     int (*verify)(void *ctx, const void *bytes, size_t size, struct error *error);
     struct store_load_times *times; /* NULL, or what it took */
 };

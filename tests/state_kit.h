@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/state_load.h"
 #include "engine/engine.h"
 #include "store/store.h"
 
@@ -62,32 +63,17 @@ static inline int kit_save(const struct kit *k, struct timeline *t, struct store
     return rc ? rc : store_queue_save(k->store, &s, error);
 }
 
-static inline int kit_take_rows(void *ctx, const void *bytes, size_t size, struct error *error)
-{
-    return restore_rows(ctx, bytes, size, error);
-}
-
-static inline int kit_take_snapshot(void *ctx, const void *bytes, size_t size, struct error *error)
-{
-    return restore_snapshot(ctx, bytes, size, error);
-}
-
 /* The longest stored prefix of ids as a new timeline, or NULL where nothing is stored. */
 static inline int kit_load(const struct kit *k, const uint32_t *ids, size_t count, struct timeline **out,
                            struct error *error)
 {
     size_t position = 0;
     const uint8_t *key = engine_info(k->engine)->state_key;
-    struct restore *r = NULL;
     *out = NULL;
     int rc = store_find_prefix(k->store, key, ids, count, &position, error);
     if (rc || !position) return rc;
-    rc = restore_begin(&r, k->engine, ids, position, error);
-    struct store_load load = {.rows = kit_take_rows, .snapshot = kit_take_snapshot, .ctx = r};
-    if (!rc) rc = store_load(k->store, key, ids, position, &load, error);
-    if (!rc) return restore_finish(&r, out, error);
-    restore_abort(&r);
-    return rc;
+    const struct state_load load = {.store = k->store, .engine = k->engine, .ids = ids, .position = position};
+    return state_load(&load, out, error);
 }
 
 #endif

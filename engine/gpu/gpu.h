@@ -165,7 +165,7 @@ struct gpu {
 
     struct gpu_block **blocks; /* sorted by address */
     uint32_t n_blocks, cap_blocks;
-    struct gpu_stage stages[GPU_STAGES], aside;
+    struct gpu_stage stages[GPU_STAGES], aside[GPU_STAGES];
     uint32_t next_stage;
     struct gpu_rooms rooms;
     struct gpu_host results, inbox;

@@ -28,12 +28,10 @@ static int stage_ready(struct gpu *gpu, struct gpu_stage *stage, size_t bytes, s
 /* The next staging memory, free of earlier use. */
 static int stage_take(struct gpu *gpu, struct gpu_stage **out, struct error *error)
 {
-    struct gpu_stage *stage = &gpu->stages[gpu->next_stage];
-    *out = &gpu->aside;
-    if (gpu->rooms.count) return stage_ready(gpu, &gpu->aside, ASIDE_BYTES, error);
+    const bool aside = gpu->rooms.count != 0;
+    *out = aside ? &gpu->aside[gpu->next_stage] : &gpu->stages[gpu->next_stage];
     gpu->next_stage = (gpu->next_stage + 1) % GPU_STAGES;
-    *out = stage;
-    return stage_ready(gpu, stage, STAGE_BYTES, error);
+    return stage_ready(gpu, *out, aside ? ASIDE_BYTES : STAGE_BYTES, error);
 }
 
 struct stage_part { /* bytes [at, at + bytes) of staging memory, and where they are on the device */
@@ -284,8 +282,10 @@ void gpu_travel_finish(struct gpu *gpu, bool ok)
 
 void gpu_transfer_destroy(struct gpu *gpu)
 {
-    for (uint32_t i = 0; i < GPU_STAGES; i++) gpu_host_destroy(gpu, &gpu->stages[i].host);
-    gpu_host_destroy(gpu, &gpu->aside.host);
+    for (uint32_t i = 0; i < GPU_STAGES; i++) {
+        gpu_host_destroy(gpu, &gpu->stages[i].host);
+        gpu_host_destroy(gpu, &gpu->aside[i].host);
+    }
     gpu_host_destroy(gpu, &gpu->results);
     gpu_host_destroy(gpu, &gpu->inbox);
 }
