@@ -34,7 +34,7 @@ shared uvec4 tile[INPUTS > OUTPUTS ? INPUTS : OUTPUTS];
 
 const uint AHEAD = GROUPED ? 2 : 1; // steps from fetching to multiplying
 
-uint64_t w_row, x_row[X_OWN]; // what this invocation fetches from
+uint64_t w_row, x_row[X_OWN]; // what this invocation fetches from, of x with the columns within a step
 run_raw w_raw, w_kept;        // fetched last, and next to go into the tile
 uvec4 x_raw[X_OWN], x_kept[X_OWN];
 
@@ -64,20 +64,16 @@ void sources_find(uint64_t w, uint top, uint first, uint end)
     const uint id = gl_LocalInvocationID.x;
     w_row = w + uint64_t(min(top + id / STEP_RUNS, p.n_out - 1)) * p.row_bytes;
     [[unroll]] for (uint i = 0; i < X_OWN; i++) {
-        const uint token = (id + i * GROUP) / X_ROW;
-        x_row[i] = p.x + uint64_t(x_index(min(first + token, end - 1))) * p.x_stride * 2;
+        const uint token = (id + i * GROUP) / X_ROW, word = (id + i * GROUP) % X_ROW;
+        const uint column = run_column(word / 4) + segment_column(word % 4);
+        x_row[i] = p.x + (uint64_t(x_index(min(first + token, end - 1))) * p.x_stride + column) * 2;
     }
 }
 
 void step_fetch(uint step, uint runs)
 {
-    const uint id = gl_LocalInvocationID.x;
-    [[unroll]] for (uint i = 0; i < X_OWN; i++) {
-        const uint word = (id + i * GROUP) % X_ROW;
-        const uint column = run_column(step * STEP_RUNS + word / 4) + segment_column(word % 4);
-        x_raw[i] = load_u32x4(x_row[i] + 2 * column);
-    }
-    w_raw = run_fetch(w_row, min(step * STEP_RUNS + id % STEP_RUNS, runs - 1), p.n_in);
+    [[unroll]] for (uint i = 0; i < X_OWN; i++) x_raw[i] = load_u32x4(x_row[i] + 2 * run_column(step * STEP_RUNS));
+    w_raw = run_fetch(w_row, min(step * STEP_RUNS + gl_LocalInvocationID.x % STEP_RUNS, runs - 1), p.n_in);
 }
 
 void step_keep()
@@ -121,10 +117,18 @@ void step_multiply(uint own_row, uint own_token, uint tokens)
 // Four rows of one token.
 void write(uint token, uint row, vec4 v)
 {
-    f32_ref y = f32_ref(p.y + (uint64_t(token) * p.n_out + row) * 4);
+    const uint64_t at = p.y + (uint64_t(token) * p.n_out + row) * 4;
     v *= f32_in(p.scale).v[x_index(token)];
-    [[unroll]] for (uint r = 0; r < 4; r++)
-        if (row + r < p.n_out) y.v[r] = p.add != 0 ? y.v[r] + v[r] : v[r];
+    if (p.n_out % 4 == 0 && p.y % 16 == 0) {
+        if (row >= p.n_out) return;
+        if (p.add != 0) v += load_f32x4(at);
+        const uvec4 words = floatBitsToUint(v);
+        u64x2_ref(at).v[0] = u64vec2(pack64(words.xy), pack64(words.zw));
+    } else {
+        f32_ref y = f32_ref(at);
+        [[unroll]] for (uint r = 0; r < 4; r++)
+            if (row + r < p.n_out) y.v[r] = p.add != 0 ? y.v[r] + v[r] : v[r];
+    }
 }
 
 void main()

@@ -3,7 +3,8 @@
 //
 // Rows of activations as halves for matmul_half.glsl, x or silu(x) * up. So that no number of a row is beyond a half's
 // range and none that matters is below it, a row is multiplied by the power of two that brings its greatest into
-// [2^12, 2^13); scale[row] undoes that, exactly. Columns from width to y_stride become 0. A workgroup a row.
+// [2^12, 2^13); scale[row] undoes that, exactly. Columns from width to y_stride become 0. Of every four
+// neighbours 0 and 2 come before 1 and 3, as in run_half.glsl. A workgroup a row.
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 
@@ -54,7 +55,7 @@ void main()
     u64_ref y = u64_ref(p.y + uint64_t(row) * p.y_stride * 2);
     for (uint i = 4 * gl_LocalInvocationID.x; i < p.y_stride; i += step) {
         const vec4 v = i < p.width ? load_part(x, up, i) * scale : vec4(0.0);
-        y.v[i / 4] = pack64(uvec2(packHalf2x16(v.xy), packHalf2x16(v.zw)));
+        y.v[i / 4] = pack64(uvec2(packHalf2x16(v.xz), packHalf2x16(v.yw)));
     }
     if (gl_LocalInvocationID.x == 0)
         f32_ref(p.scale).v[row] = uintBitsToFloat(uint(127 - clamp(12 - exponent, -126, 126)) << 23);

@@ -68,9 +68,10 @@ struct params_moe_route {
 /* A slot is a choice of a token, t * n_used + k; a place its rank when slots are sorted by expert. */
 struct params_moe_sort {
     uint64_t chosen, order, place;
-    uint64_t tiles;  /* u32 [..][4]: expert, first place, end, 0 */
-    uint64_t groups; /* u32 [2][3]: workgroups of a product with row_tiles[i] tiles of rows */
-    uint32_t slots, tokens;
+    uint64_t tiles[2]; /* u32 [..][4]: expert, first place, end, 0 */
+    uint64_t groups;   /* u32 [2][2][3]: workgroups of a product with row_tiles[i] tiles of rows over tiles[j] */
+    uint32_t slots;
+    uint32_t tokens[2]; /* most of a tile, the larger second; that 0: there are only tiles[0] */
     uint32_t row_tiles[2];
 };
 

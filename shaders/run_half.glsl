@@ -6,6 +6,8 @@
 //   run_raw run_fetch(row, run, n_in)
 //   void run_halves(raw, run, out uvec4 h[4])  h[s]: the eight neighbours of segment s
 //
+// Of every four neighbours 0 and 2 make a word and 1 and 3 the next, as bytes lie; pack.comp has activations alike.
+//
 // Formats without a fetch of their own here decode at once. Numbers beyond what a half holds become the greatest half:
 // scales of blocks are halves themselves, but F32, BF16 and MXFP4 reach further.
 
@@ -13,7 +15,8 @@ uvec4 halves_of(float w[RUN], uint s)
 {
     uvec4 h;
     [[unroll]] for (uint i = 0; i < 4; i++) {
-        vec2 pair = vec2(w[8 * s + 2 * i], w[8 * s + 2 * i + 1]);
+        const uint at = 8 * s + 4 * (i / 2) + i % 2;
+        vec2 pair = vec2(w[at], w[at + 2]);
 #if defined(WEIGHT_F32) || defined(WEIGHT_BF16) || defined(WEIGHT_MXFP4)
         pair = clamp(pair, vec2(-65504.0), vec2(65504.0));
 #endif
@@ -32,15 +35,23 @@ run_raw run_fetch(uint64_t row, uint run, uint n_in)
     const uint64_t block = row + (run >> 3) * 144;
     return run_raw(load_u32x4(block), load_u32x4(block + 16 + 16 * (run & 7)));
 }
+// Two levels of 0 to 15, in the low bits of two halves, on a line. 1024 + level is exact in a half, and so is what is
+// left of it less 1032; about the middle of the levels little is rounded.
+uint levels_line(uint levels, f16vec2 scale, f16vec2 middle)
+{
+    return packFloat2x16((unpackFloat2x16(levels | 0x64006400u) - f16vec2(1032.0)) * scale + middle);
+}
 void run_halves(run_raw raw, uint run, out uvec4 h[4])
 {
     const uint chunk = (run >> 1) & 3;
     const vec2 d = unpackHalf2x16(raw.head.x);
     [[unroll]] for (uint s = 0; s < 4; s++) {
         const vec2 line = d * scale_min(raw.head.yzw, 2 * chunk + s / 2);
-        [[unroll]] for (uint i = 0; i < 4; i++) {
-            const uint q = raw.q[2 * (s % 2) + i / 2] >> (4 * (s / 2) + 16 * (i % 2));
-            h[s][i] = packHalf2x16(vec2(float(q & 15), float(q >> 8 & 15)) * line.x - line.y);
+        const f16vec2 scale = f16vec2(line.x), middle = f16vec2(8.0 * line.x - line.y);
+        [[unroll]] for (uint i = 0; i < 2; i++) {
+            const uint q = raw.q[2 * (s % 2) + i] >> (4 * (s / 2));
+            h[s][2 * i] = levels_line(q & 0x000f000fu, scale, middle);
+            h[s][2 * i + 1] = levels_line(q >> 8 & 0x000f000fu, scale, middle);
         }
     }
 }
@@ -66,9 +77,9 @@ void run_halves(run_raw raw, uint run, out uvec4 h[4])
     [[unroll]] for (uint s = 0; s < 4; s++) {
         const float scale = d * float(signed_byte_of(raw.scales[s / 2], 2 * (s % 2) + (quarter >> 1)));
         [[unroll]] for (uint i = 0; i < 4; i++) {
-            const uint low = (s % 2 == 0 ? raw.a[i / 2] : raw.b[i / 2]) >> (4 * (s / 2) + 16 * (i % 2));
-            const uint high = raw.high[i / 2] >> (2 * s + 16 * (i % 2));
-            const ivec2 q = ivec2(low & 15 | (high & 3) << 4, low >> 8 & 15 | (high >> 8 & 3) << 4) - 32;
+            const uint low = (s % 2 == 0 ? raw.a[i / 2] : raw.b[i / 2]) >> (4 * (s / 2) + 8 * (i % 2));
+            const uint high = raw.high[i / 2] >> (2 * s + 8 * (i % 2));
+            const ivec2 q = ivec2(low & 15 | (high & 3) << 4, low >> 16 & 15 | (high >> 16 & 3) << 4) - 32;
             h[s][i] = packHalf2x16(scale * vec2(q));
         }
     }

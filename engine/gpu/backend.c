@@ -263,7 +263,7 @@ void gpu_act_as_hardware(struct backend *b)
 bool gpu_act_with_matrices(struct backend *b)
 {
     gpu_act_as_hardware(b);
-    gpu_of(b)->caps.plain_matrices = !gpu_of(b)->caps.coopmat;
+    gpu_of(b)->caps.plain_matrices = !gpu_of(b)->caps.coopmat && gpu_of(b)->caps.f16;
     return gpu_of(b)->caps.plain_matrices;
 }
 

@@ -380,12 +380,16 @@ struct gpu_grouped {
     struct gpu_range tiles;          /* u32 [..][4] */
     uint64_t groups;                 /* u32 [3], workgroups: gpu_row_tiles, tiles, 1 */
     uint64_t order;                  /* u32 [rows]: row i of x is token order[i] / share; 0 = i */
-    uint32_t tokens;                 /* of a tile: gpu_grouped_tokens */
+    uint32_t tokens;                 /* of a tile: one of gpu_grouped_tokens */
+    bool beside;                     /* the product before it is into the same y, other rows */
     uint32_t rows, share;
     uint32_t x_stride; /* floats from one row of x to the next; 0 = n_in */
 };
-uint32_t gpu_grouped_tokens(const struct gpu *, uint32_t slots, uint32_t n_expert);
-uint32_t gpu_row_tiles(const struct gpu *, const struct weight *, uint32_t tokens);
+struct gpu_tile_sizes { /* most tokens of a tile */
+    uint32_t small, large; /* large 0: there are only small ones */
+};
+struct gpu_tile_sizes gpu_grouped_tokens(const struct gpu *, uint32_t slots, uint32_t n_expert);
+uint32_t gpu_row_tiles(const struct gpu *, const struct weight *);
 void gpu_matmul_grouped(struct gpu *, const struct gpu_grouped *);
 /* Rows are whole runs of 32 weights, and activations aligned for wide loads: WHOLE of shaders/run.glsl. */
 bool gpu_is_whole(const struct weight *, uint64_t x);

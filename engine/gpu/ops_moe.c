@@ -6,11 +6,11 @@
  */
 #include "engine/gpu/gpu.h"
 
-enum { FEW_TOKENS = 8 };
+enum { FEW_TOKENS = 8, GROUPS_BYTES = 48 };
 
 /* Scratch memory of an operation, from its start: the address of each part. */
 struct scratch {
-    uint64_t order, place, tiles, groups, h, z;
+    uint64_t order, place, tiles[2], groups, h, z;
     uint64_t end;
 };
 
@@ -21,9 +21,10 @@ static uint64_t take(uint64_t *at, uint64_t bytes)
     return start;
 }
 
+/* Of each size. */
 static uint32_t tiles_most(const struct gpu *gpu, uint32_t slots, uint32_t n_expert)
 {
-    return slots / gpu_grouped_tokens(gpu, slots, n_expert) + (slots < n_expert ? slots : n_expert);
+    return slots / gpu_grouped_tokens(gpu, slots, n_expert).small + (slots < n_expert ? slots : n_expert);
 }
 
 /* width: of the hidden layer; out: of the result, which is laid over the hidden layer where that is packed before. */
@@ -34,8 +35,8 @@ static struct scratch scratch_layout(const struct gpu *gpu, uint32_t slots, uint
     uint64_t at = gpu->scratch[GPU_SCRATCH_MOE].addr;
     s.order = take(&at, 4ull * slots);
     s.place = take(&at, 4ull * slots);
-    s.tiles = take(&at, 16ull * tiles_most(gpu, slots, n_expert));
-    s.groups = take(&at, 24);
+    for (uint32_t i = 0; i < 2; i++) s.tiles[i] = take(&at, 16ull * tiles_most(gpu, slots, n_expert));
+    s.groups = take(&at, GROUPS_BYTES);
     s.h = s.z = at;
     take(&at, slots * 2 * width * sizeof(float));
     if (!packed) s.z = at;
@@ -167,22 +168,28 @@ static void few_down(struct gpu *gpu, const struct moe_experts *p, const struct 
 
 /* ------------------------------------------------------------------------------------------------- many tokens */
 
-static void many_sort(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s, struct gpu_range tiles)
+static struct gpu_range tiles_range(const struct gpu *gpu, const struct moe_experts *p, const struct scratch *s,
+                                    uint32_t kind)
+{
+    return (struct gpu_range){s->tiles[kind], 16ull * tiles_most(gpu, p->n * p->n_used, p->down->n_mat)};
+}
+
+static void many_sort(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s)
 {
     const uint32_t slots = p->n * p->n_used, n_expert = p->down->n_mat;
-    const uint32_t tokens = gpu_grouped_tokens(gpu, slots, n_expert);
+    const struct gpu_tile_sizes sizes = gpu_grouped_tokens(gpu, slots, n_expert);
     const uint32_t subgroup = gpu->caps.subgroup, group = subgroup < 32 || gpu->caps.group_max < 1024 ? 128 : 1024;
-    const uint32_t gate = gpu_row_tiles(gpu, p->gate, tokens), up = p->up ? gpu_row_tiles(gpu, p->up, tokens) : 0;
+    const uint32_t gate = gpu_row_tiles(gpu, p->gate), up = p->up ? gpu_row_tiles(gpu, p->up) : 0;
     const struct params_moe_sort params = {
         .chosen = p->chosen,
         .order = s->order,
         .place = s->place,
-        .tiles = tiles.addr,
+        .tiles = {s->tiles[0], s->tiles[1]},
         .groups = s->groups,
         .slots = slots,
-        .tokens = tokens,
+        .tokens = {sizes.small, sizes.large},
         /* Workgroups beyond a matrix' end do nothing. */
-        .row_tiles = {gate > up ? gate : up, gpu_row_tiles(gpu, p->down, tokens)},
+        .row_tiles = {gate > up ? gate : up, gpu_row_tiles(gpu, p->down)},
     };
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "moe sort",
@@ -193,7 +200,11 @@ static void many_sort(struct gpu *gpu, const struct moe_experts *p, const struct
                           .params_bytes = sizeof params,
                           .groups = {1},
                           .reads = {{p->chosen, 4ull * slots}},
-                          .writes = {{s->order, 4ull * slots}, {s->place, 4ull * slots}, tiles, {s->groups, 24}},
+                          .writes = {{s->order, 4ull * slots},
+                                     {s->place, 4ull * slots},
+                                     tiles_range(gpu, p, s, 0),
+                                     tiles_range(gpu, p, s, 1),
+                                     {s->groups, GROUPS_BYTES}},
                       });
 }
 
@@ -219,6 +230,21 @@ static void many_combine(struct gpu *gpu, const struct moe_experts *p, const str
                       });
 }
 
+/* The product over the tiles of both sizes: number i of those that many_sort counted workgroups for. */
+static void many_product(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s, struct gpu_grouped *g,
+                         uint32_t i)
+{
+    const struct gpu_tile_sizes sizes = gpu_grouped_tokens(gpu, g->rows, p->down->n_mat);
+    const uint32_t tokens[] = {sizes.small, sizes.large};
+    for (uint32_t kind = 0; kind < 2 && tokens[kind]; kind++) {
+        g->tiles = tiles_range(gpu, p, s, kind);
+        g->groups = s->groups + 24 * i + 12 * kind;
+        g->tokens = tokens[kind];
+        g->beside = kind > 0;
+        gpu_matmul_grouped(gpu, g);
+    }
+}
+
 /* h = gate x, and up x behind it where that is a stack of its own. Returns the distance between rows of h. */
 static uint32_t many_up(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s, struct gpu_grouped g)
 {
@@ -230,14 +256,13 @@ static uint32_t many_up(struct gpu *gpu, const struct moe_experts *p, const stru
     g.x = p->x;
     g.y = s->h;
     g.packed = &packed;
-    g.groups = s->groups;
     g.order = s->order;
     g.share = p->n_used;
-    gpu_matmul_grouped(gpu, &g);
+    many_product(gpu, p, s, &g, 0);
     if (!p->up) return 2 * width;
     g.w = p->up;
     g.y = s->h + sizeof(float) * (uint64_t)g.rows * width;
-    gpu_matmul_grouped(gpu, &g);
+    many_product(gpu, p, s, &g, 0);
     return width;
 }
 
@@ -264,20 +289,14 @@ static void many_down(struct gpu *gpu, const struct moe_experts *p, const struct
     g.x = s->h;
     g.y = s->z;
     g.packed = &packed;
-    g.groups = s->groups + 12;
     g.share = 1;
-    gpu_matmul_grouped(gpu, &g);
+    many_product(gpu, p, s, &g, 1);
 }
 
 static void many(struct gpu *gpu, const struct moe_experts *p, const struct scratch *s)
 {
-    const uint32_t slots = p->n * p->n_used, n_expert = p->down->n_mat;
-    struct gpu_grouped g = {
-        .tiles = {s->tiles, 16ull * tiles_most(gpu, slots, n_expert)},
-        .tokens = gpu_grouped_tokens(gpu, slots, n_expert),
-        .rows = slots,
-    };
-    many_sort(gpu, p, s, g.tiles);
+    struct gpu_grouped g = {.rows = p->n * p->n_used};
+    many_sort(gpu, p, s);
     g.x_stride = many_up(gpu, p, s, g);
     many_down(gpu, p, s, g);
     many_combine(gpu, p, s);
