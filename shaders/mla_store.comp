@@ -22,35 +22,32 @@ uint16_t to_half(float x)
     return uint16_t(packHalf2x16(vec2(x, 0)));
 }
 
-float normalised(f32_in c, uint i, float factor)
-{
-    return i < R ? c.v[i] * factor * f32_in(p.gain).v[min(i, R - 1)] : c.v[i];
-}
+const uint PER = (R + P + LANES - 1) / LANES; // elements of a lane, LANES apart
 
-void store_plain(f32_in c, float factor, uint64_t row, uint lane)
+void store_plain(float x[PER], uint64_t row, uint lane)
 {
-    for (uint i = lane; i < R + P; i += LANES) {
-        const float x = normalised(c, i, factor);
-        if (DTYPE == 0)
-            f32_ref(row).v[i] = x;
-        else
-            u16_ref(row).v[i] = to_half(x);
+    [[unroll]] for (uint i = 0; i < PER; i++) {
+        const uint at = i * LANES + lane;
+        if (at < R + P) {
+            if (DTYPE == 0)
+                f32_ref(row).v[at] = x[i];
+            else
+                u16_ref(row).v[at] = to_half(x[i]);
+        }
     }
 }
 
-void store_blocks(f32_in c, float factor, uint64_t row, uint lane)
+void store_blocks(float x[PER], uint64_t row, uint lane)
 {
-    for (uint b = 0; b < (R + P) / 32; b++) {
-        float x[32 / LANES], most = 0;
-        [[unroll]] for (uint i = 0; i < 32 / LANES; i++) {
-            x[i] = normalised(c, b * 32 + i * LANES + lane, factor);
-            most = max(most, abs(x[i]));
-        }
+    const uint PART = 32 / LANES;
+    [[unroll]] for (uint b = 0; b < (R + P) / 32; b++) {
+        float most = 0;
+        [[unroll]] for (uint i = 0; i < PART; i++) most = max(most, abs(x[b * PART + i]));
         const uint16_t scale = to_half(lanes_max(most) / 127);
         const float step = half_to_float(uint(scale));
         if (lane == 0) u16_ref(row + b * 34).v[0] = scale;
-        [[unroll]] for (uint i = 0; i < 32 / LANES; i++) {
-            const float level = step > 0 ? clamp(roundEven(x[i] / step), -127, 127) : 0;
+        [[unroll]] for (uint i = 0; i < PART; i++) {
+            const float level = step > 0 ? clamp(roundEven(x[b * PART + i] / step), -127, 127) : 0;
             i8_ref(row + b * 34 + 2).v[i * LANES + lane] = int8_t(level);
         }
     }
@@ -62,12 +59,20 @@ void main()
     if (t < p.n) {
         f32_in c = f32_in(p.c + uint64_t(t) * (R + P) * 4);
         const uint64_t row = row_address(p.table, p.layer, p.row_bytes, p.first + t);
-        float squares = 0;
-        for (uint i = lane; i < R; i += LANES) squares += c.v[i] * c.v[i];
+        // All loads first: with one token there is nobody else to wait with.
+        float x[PER], gain[PER], squares = 0;
+        [[unroll]] for (uint i = 0; i < PER; i++) {
+            const uint at = min(i * LANES + lane, R + P - 1);
+            x[i] = c.v[at];
+            gain[i] = at < R ? f32_in(p.gain).v[min(at, R - 1)] : 0;
+        }
+        [[unroll]] for (uint i = 0; i < PER; i++) squares += i * LANES + lane < R ? x[i] * x[i] : 0;
         const float factor = 1 / sqrt(lanes_sum(squares) / R + p.eps);
+        [[unroll]] for (uint i = 0; i < PER; i++)
+            if (i * LANES + lane < R) x[i] = x[i] * factor * gain[i];
         if (DTYPE == 8)
-            store_blocks(c, factor, row, lane);
+            store_blocks(x, row, lane);
         else
-            store_plain(c, factor, row, lane);
+            store_plain(x, row, lane);
     }
 }

@@ -2,89 +2,63 @@
 // SPDX-License-Identifier: MIT
 //
 // y += sum over the chosen experts of weight * down_e h[k], and with SHARED + down (silu(gate) * up) of the shared
-// expert, whose gate and up are products already: for one token on hardware. The hidden layers of all experts, weighted,
-// lie in shared memory; a team goes through its rows of all matrices in one sweep.
+// expert, whose gate and up are products already: for one token on hardware. A subgroup has a part of an expert.
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "params_decode.h"
 #include "dequant.glsl"
 #include "run.glsl"
 #include "run_dot.glsl"
-#include "staged.glsl"
+#include "parted.glsl"
 
 layout(constant_id = 6) const bool SHARED = true;
-const uint AHEAD = 3; // loads under way
 layout(push_constant) uniform push { params_moe_down_one p; };
 
-uint64_t matrix_of(uint k)
+uint64_t matrix; // of this subgroup's expert
+
+uint columns()
 {
-    if (SHARED && k == p.n_used) return p.shared_w;
-    return p.w + uint64_t(u32_in(p.chosen).v[k]) * p.mat_bytes;
+    return p.n_in;
+}
+uint64_t row_at(uint row)
+{
+    return matrix + uint64_t(min(gl_WorkGroupID.x * ROWS + row, p.n_out - 1)) * p.row_bytes;
 }
 
-void stage_hidden(uint runs, uint pitch)
+// The hidden layer of the shared expert.
+void load_shared(uint run, out vec4 x[8])
 {
-    const uint places = 8 * runs;
-    [[dont_unroll]] for (uint place = gl_LocalInvocationID.x; place < places; place += GROUP) {
-        [[dont_unroll]] for (uint k = 0; k < p.n_used; k += AHEAD) {
-            vec4 h[AHEAD];
-            [[unroll]] for (uint i = 0; i < AHEAD; i++) {
-                const uint slot = min(k + i, p.n_used - 1);
-                h[i] = f32_in(p.weight).v[slot] * load_place(p.h + uint64_t(slot) * p.n_in * 4, place, p.n_in);
-            }
-            [[unroll]] for (uint i = 0; i < AHEAD; i++)
-                if (k + i < p.n_used) stage((k + i) * SLOTS * pitch, pitch, place, h[i]);
-        }
-    }
-    if (!SHARED) return;
-    for (uint place = gl_LocalInvocationID.x; place < places; place += GROUP) {
-        const vec4 gate = load_place(p.shared_gate, place, p.n_in), up = load_place(p.shared_up, place, p.n_in);
-        stage(p.n_used * SLOTS * pitch, pitch, place, gate / (1.0 + exp(-gate)) * up);
-    }
-}
-
-void pairs_load(uint first, uint lane, uint pair, uint pairs, uint rounds, out run_raw raw[AHEAD][ROWS])
-{
-    const uint last = (p.n_in + RUN - 1) / RUN - 1;
-    [[unroll]] for (uint i = 0; i < AHEAD; i++) {
-        const uint at = min(pair + i, pairs - 1);
-        const uint64_t w = matrix_of(at / rounds);
-        [[unroll]] for (uint r = 0; r < ROWS; r++)
-            raw[i][r] = run_load(w + uint64_t(min(first + r, p.n_out - 1)) * p.row_bytes,
-                                 min(at % rounds * TEAM + lane, last), p.n_in);
-    }
+    vec4 up[8];
+    load_run(p.shared_gate, run, x);
+    load_run(p.shared_up, run, up);
+    [[unroll]] for (uint i = 0; i < 8; i++) x[i] = x[i] / (1.0 + exp(-x[i])) * up[i];
 }
 
 void main()
 {
-    const uint first = (gl_WorkGroupID.x * (GROUP / TEAM) + team_number()) * ROWS, lane = team_lane();
-    const uint runs = (p.n_in + RUN - 1) / RUN, pitch = pitch_of(runs);
-    const uint count = p.n_used + (SHARED ? 1 : 0);
-    // Of pairs (k, run), AHEAD at a time: the next are loaded while these are multiplied.
-    const uint rounds = (runs + TEAM - 1) / TEAM, pairs = count * rounds;
-    run_raw now[AHEAD][ROWS];
-    pairs_load(first, lane, 0, pairs, rounds, now);
-    stage_hidden(runs, pitch);
-    barrier();
-
-    float acc[ROWS];
-    [[unroll]] for (uint r = 0; r < ROWS; r++) acc[r] = 0.0;
-    [[dont_unroll]] for (uint pair = 0; pair < pairs; pair += AHEAD) {
-        run_raw next[AHEAD][ROWS];
-        pairs_load(first, lane, pair + AHEAD, pairs, rounds, next);
-        [[unroll]] for (uint i = 0; i < AHEAD; i++) {
-            const uint k = (pair + i) / rounds, run = (pair + i) % rounds * TEAM + lane;
-            if (pair + i < pairs && run < runs) {
-                vec4 x[8], sums;
-                staged_load(k * SLOTS * pitch + run, pitch, x, sums);
-                [[unroll]] for (uint r = 0; r < ROWS; r++) acc[r] += run_times(now[i][r], run, x, sums);
-            }
-            [[unroll]] for (uint r = 0; r < ROWS; r++) now[i][r] = next[i][r];
+    const uint runs = runs_of(columns()), per = (runs + TEAM - 1) / TEAM;
+    const uint units = (p.n_used + (SHARED ? 1 : 0)) * per;
+    [[dont_unroll]] for (uint unit = gl_SubgroupID; unit < units; unit += SUBGROUPS) {
+        const uint k = unit / per, part = unit % per * TEAM;
+        const bool mine = part + team_lane() < runs, is_shared = SHARED && k == p.n_used;
+        const uint run = mine ? part + team_lane() : runs - 1;
+        matrix = is_shared ? p.shared_w : p.w + uint64_t(u32_in(p.chosen).v[k]) * p.mat_bytes;
+        vec4 x[8];
+        rows_begin(run);
+        float weight = 1.0;
+        if (is_shared) {
+            load_shared(run, x);
+        } else {
+            load_run(p.h + uint64_t(k) * p.n_in * 4, run, x);
+            weight = f32_in(p.weight).v[k];
         }
+        [[unroll]] for (uint i = 0; i < 8; i++) x[i] *= mine ? weight : 0.0;
+        rows_add(run, x, unit >= SUBGROUPS);
     }
+    barrier();
     f32_ref y = f32_ref(p.y);
-    [[unroll]] for (uint r = 0; r < ROWS; r++) {
-        const float sum = team_sum(acc[r]);
-        if (first + r < p.n_out && lane == 0) y.v[first + r] += sum;
+    for (uint r = gl_LocalInvocationID.x; r < ROWS; r += GROUP) {
+        const uint row = gl_WorkGroupID.x * ROWS + r;
+        if (row < p.n_out) y.v[row] += rows_sum(r);
     }
 }

@@ -30,6 +30,13 @@ struct params_moe_down_one {
     uint32_t n_in, n_out, row_bytes, n_used;
 };
 
+/* y[h] = w[h] x[h], x_pitch floats from x[h] to x[h + 1]; with COMBINE x is [splits][pitch][n_in], sums over splits of
+ * the rows, and totals [splits][pitch][2]: maximum, sum of the exponentials. */
+struct params_mla_heads_one {
+    uint64_t w, mat_bytes, x, y, totals;
+    uint32_t n_in, n_out, row_bytes, x_pitch, splits, pitch;
+};
+
 /* Activations count from x, in floats. */
 struct params_kda_one {
     uint64_t x;

@@ -404,6 +404,7 @@ static void test_moe(void **state)
         {"F32", "F32", "F32", NULL, NULL, false, 64, 32, 0, 9, 3, true},
         {"F32", "Q8_0", "Q8_0", "Q8_0", "Q8_0", false, 160, 96, 64, 8, 2, false},
         {"F32", "Q4_K", "Q6_K", "Q4_K", "Q6_K", false, 256, 256, 256, 64, 8, false},
+        {"F32", "Q8_0", "Q8_0", "Q8_0", "Q8_0", false, 96, 544, 544, 12, 8, false}, /* more parts than subgroups */
         {"F32", "Q4_K", "Q4_K", "Q4_K", "Q4_K", false, 512, 256, 256, 64, 8, true},
         {"F32", "Q4_K", "Q5_K", "Q6_K", "Q8_0", true, 256, 256, 32, 16, 2, false},
         {"BF16", "BF16", "F16", "F16", "F16", false, 65, 33, 33, 3, 3, false},
@@ -433,8 +434,8 @@ int main(void)
                                .n_kda = 1,
                                .n_embd = 16384,
                                .n_ff = 16384,
-                               .n_ff_exp = 256,
-                               .n_ff_shared = 256,
+                               .n_ff_exp = 544,
+                               .n_ff_shared = 544,
                                .n_expert = 64,
                                .n_used = 12,
                                .eps = 1e-5f};

@@ -97,6 +97,8 @@ struct gpu_recorder {
     VkPipeline bound;
     struct gpu_range read[GPU_TOUCHED], written[GPU_TOUCHED]; /* since the last barrier */
     uint32_t n_read, n_written;
+    bool transfers; /* since the last barrier */
+    bool narrow;    /* the last barrier was for kernels only */
     uint32_t dispatches, barriers; /* of this batch */
 };
 
@@ -338,6 +340,11 @@ enum { GPU_ONE_GROUP = 256 }; /* invocations of a workgroup: enough rows to be w
 struct gpu_teams {
     uint32_t team, rows; /* invocations of a row, rows of a team */
 };
+struct gpu_parts { /* shaders/parted.glsl: spec constants 0 and 3 to 5; rows of a workgroup */
+    uint32_t group, team, ahead, steps, rows;
+};
+/* For so many rows of w in all, which meet `vectors` vectors. */
+struct gpu_parts gpu_parts_choose(const struct gpu *, const struct weight *w, uint64_t rows, uint32_t vectors);
 bool gpu_one_serves(const struct gpu *, uint32_t n);
 struct gpu_teams gpu_teams_choose(const struct gpu *, uint64_t rows, uint32_t n_in);
 uint32_t gpu_stage_size(const struct gpu *, uint32_t n_in, uint32_t vectors);

@@ -110,11 +110,10 @@ static bool moe_serves(const struct gpu *gpu, const struct moe_block *op)
 }
 
 /* The shared expert goes along with the chosen ones when it looks like them. */
-static bool shared_joins(const struct gpu *gpu, const struct moe_block *op)
+static bool shared_joins(const struct moe_block *op)
 {
     const struct weight *down = op->experts.down;
-    return op->down_sh && op->down_sh->format == down->format && op->down_sh->n_in == down->n_in &&
-           gpu_stage_size(gpu, down->n_in, op->route.n_used + 1);
+    return op->down_sh && op->down_sh->format == down->format && op->down_sh->n_in == down->n_in;
 }
 
 static void moe_up(struct gpu *gpu, const struct moe_block *op, uint64_t h)
@@ -165,9 +164,10 @@ static void moe_down(struct gpu *gpu, const struct moe_block *op, uint64_t h, bo
 {
     const struct moe_route *r = &op->route;
     const struct weight *down = op->experts.down;
-    const uint32_t vectors = r->n_used + shared, subgroup = gpu->caps.subgroup;
-    const struct gpu_teams teams = gpu_teams_choose(gpu, down->n_out, down->n_in);
+    const uint32_t vectors = r->n_used + shared;
+    const struct gpu_parts parts = gpu_parts_choose(gpu, down, down->n_out, vectors);
     const struct gpu_range y = gpu_floats(op->experts.y, down->n_out);
+    const bool whole = gpu_is_whole(down, h) && op->gate % 16 == 0 && op->up % 16 == 0;
     const struct params_moe_down_one params = {
         .h = h,
         .chosen = r->chosen,
@@ -183,25 +183,25 @@ static void moe_down(struct gpu *gpu, const struct moe_block *op, uint64_t h, bo
         .row_bytes = (uint32_t)down->row_bytes,
         .n_used = r->n_used,
     };
-    gpu_dispatch(gpu, &(struct gpu_dispatch){
-                          .label = "moe down",
-                          .shader = gpu_variant(SHADER_MOE_DOWN_ONE_F32, down->format),
-                          .spec = {GPU_ONE_GROUP, subgroup, gpu_is_whole(down, h), teams.team, 1,
-                                   gpu_stage_size(gpu, down->n_in, vectors), shared},
-                          .n_spec = 7,
-                          .params = &params,
-                          .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(down->n_out, GPU_ONE_GROUP / teams.team)},
-                          .reads = {gpu_floats(h, (uint64_t)r->n_used * down->n_in),
-                                    {r->chosen, 4ull * r->n_used},
-                                    gpu_floats(r->weight, r->n_used),
-                                    gpu_floats(op->gate, shared ? down->n_in : 0),
-                                    gpu_floats(op->up, shared ? down->n_in : 0),
-                                    y},
-                          .writes = {y},
-                          .bytes = (double)vectors * (double)down->mat_bytes,
-                          .flops = 2.0 * vectors * down->n_in * down->n_out,
-                      });
+    gpu_dispatch(gpu,
+                 &(struct gpu_dispatch){
+                     .label = "moe down",
+                     .shader = gpu_variant(SHADER_MOE_DOWN_ONE_F32, down->format),
+                     .spec = {parts.group, gpu->caps.subgroup, whole, parts.team, parts.ahead, parts.steps, shared},
+                     .n_spec = 7,
+                     .params = &params,
+                     .params_bytes = sizeof params,
+                     .groups = {gpu_div_up(down->n_out, parts.rows)},
+                     .reads = {gpu_floats(h, (uint64_t)r->n_used * down->n_in),
+                               {r->chosen, 4ull * r->n_used},
+                               gpu_floats(r->weight, r->n_used),
+                               gpu_floats(op->gate, shared ? down->n_in : 0),
+                               gpu_floats(op->up, shared ? down->n_in : 0),
+                               y},
+                     .writes = {y},
+                     .bytes = (double)vectors * (double)down->mat_bytes,
+                     .flops = 2.0 * vectors * down->n_in * down->n_out,
+                 });
 }
 
 bool gpu_moe_block(struct backend *b, const struct moe_block *op)
@@ -209,8 +209,7 @@ bool gpu_moe_block(struct backend *b, const struct moe_block *op)
     struct gpu *gpu = gpu_of(b);
     const struct weight *down = op->experts.down;
     if (!moe_serves(gpu, op)) return false;
-    const bool shared = shared_joins(gpu, op);
-    if (!gpu_stage_size(gpu, down->n_in, op->route.n_used + shared)) return false;
+    const bool shared = shared_joins(op);
     const struct matmul_job jobs[] = {
         {.w = op->router, .y = op->route.logits}, {.w = op->gate_sh, .y = op->gate}, {.w = op->up_sh, .y = op->up}};
     gpu_norm_matmul(b, &(struct norm_matmul){.n = 1,

@@ -10,9 +10,17 @@
 enum {
     RUN = 32,
     MOST_TOKENS = 8,
-    FULL = 1536,      /* subgroups that keep a large card's memory busy */
-    SLOTS = 9,        /* of a staged run, at most (shaders/staged.glsl) */
-    STAGE_STEP = 256, /* staging memory comes in few sizes: each is a kernel of its own */
+    FULL = 1536,       /* subgroups that keep a large card's memory busy */
+    SLOTS = 9,         /* of a staged run, at most (shaders/staged.glsl) */
+    STAGE_STEP = 256,  /* staging memory comes in few sizes: each is a kernel of its own */
+    PARTS_FULL = 2304, /* subgroups that do the same with parts (shaders/parted.glsl) */
+    PARTS_MOST = 16,   /* subgroups of a workgroup, at most; as many as PARTS_GOOD are good */
+    PARTS_GOOD = 8,
+    TEAM_LEAST = 4, /* narrower than TEAM_GOOD only so as to waste fewer lanes */
+    TEAM_GOOD = 8,
+    PARTS_AHEAD = 4, /* loads under way, but one of runs of more bytes than WIDE_RUN: they take too many registers */
+    WIDE_RUN = 40,
+    STEPS_MOST = 32,
 };
 
 /* --------------------------------------------------------------------------------------------------- choosing */
@@ -38,6 +46,30 @@ uint32_t gpu_stage_size(const struct gpu *gpu, uint32_t n_in, uint32_t vectors)
     const uint64_t least = (uint64_t)vectors * SLOTS * (gpu_div_up(n_in, RUN) | 1);
     const uint64_t stepped = (least + STAGE_STEP - 1) / STAGE_STEP * STAGE_STEP;
     return (uint32_t)(stepped <= most ? stepped : least <= most ? least : 0);
+}
+
+/* Teams that leave few lanes without a run, of many subgroups rather than few; rows for as many subgroups as keep a
+ * large card's memory busy. */
+struct gpu_parts gpu_parts_choose(const struct gpu *gpu, const struct weight *w, uint64_t rows, uint32_t vectors)
+{
+    const uint32_t subgroup = gpu->caps.subgroup, runs = gpu_div_up(w->n_in, RUN);
+    uint32_t most = gpu->caps.group_max / subgroup, least = UINT32_MAX, subgroups = 1;
+    struct gpu_parts p = {.ahead = w->row_bytes / runs > WIDE_RUN ? 1 : PARTS_AHEAD};
+    if (most > PARTS_MOST) most = PARTS_MOST;
+    for (uint32_t team = subgroup; team >= TEAM_LEAST; team /= 2) {
+        const uint64_t parts = gpu_div_up(runs, team), wanted = vectors * parts;
+        if (wanted > most && p.team) break;
+        if (parts * team >= least && (subgroups >= PARTS_GOOD || team < TEAM_GOOD)) continue;
+        least = (uint32_t)parts * team;
+        subgroups = wanted < most ? (uint32_t)wanted : most;
+        p.team = team;
+    }
+    p.group = subgroups * subgroup;
+    p.steps = gpu_div_up(rows, gpu_div_up(PARTS_FULL, subgroups) * (subgroup / p.team));
+    if (p.steps > STEPS_MOST) p.steps = STEPS_MOST;
+    if (p.steps < p.ahead) p.ahead = p.steps;
+    p.rows = p.steps * (subgroup / p.team);
+    return p;
 }
 
 /* More rows share the loads of x; many rows and columns together are too many registers. */

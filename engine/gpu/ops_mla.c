@@ -8,6 +8,7 @@
  * does not grow with depth; attention over a head's 192 + 128 channels instead of 2 x 512: for many tokens.
  */
 #include "engine/gpu/gpu.h"
+#include "shaders/params_decode.h"
 #include "shaders/params_mla.h"
 
 #include <assert.h>
@@ -22,7 +23,9 @@ enum {
     RANGE_ROWS = 1024,  /* expanded at a time; a multiple of MLA_TILE; as f16 twice as many fit */
     COOP_TILE = 64,     /* rows, keys and tokens of a workgroup of the mla_*_coop kernels */
     SPLIT_QUERIES = 4,  /* of a team */
+    COOP_PLACES = 2048, /* queries times splits of mla_split_coop: what fills a large card */
     SPLIT_KEYS = 64,    /* at least, of a split */
+    FEW_SPLITS = 8,     /* as many are added up where they are used */
     EXPANDED_LEAST = 4, /* tokens */
 };
 
@@ -59,10 +62,18 @@ static uint32_t places_wanted(const struct gpu *gpu)
     return gpu->caps.is_software ? 128 : 8192;
 }
 
-/* Into how many parts so many queries divide the rows at most. */
-static uint32_t splits_most(const struct gpu *gpu, uint64_t queries)
+/* Cooperative matrices read rows as they are. */
+static bool split_is_coop(const struct gpu *gpu, const struct mla_attend *op)
 {
-    return least(most(places_wanted(gpu) / query_pitch(queries), 1), MLA_SPLITS);
+    return gpu->caps.coopmat && gpu->caps.subgroup == 32 && op->rows->dtype == ENGINE_F16 && op->kv_lora % 64 == 0 &&
+           op->rope % 64 == 0;
+}
+
+/* Into how many parts the queries divide the rows at most. */
+static uint32_t splits_most(const struct gpu *gpu, const struct mla_attend *op)
+{
+    const uint32_t places = split_is_coop(gpu, op) ? COOP_PLACES : places_wanted(gpu);
+    return least(most(places / query_pitch(op->n * op->n_head), 1), MLA_SPLITS);
 }
 
 /* -------------------------------------------------------------------------------------------- scratch memory */
@@ -165,25 +176,69 @@ void gpu_mla_store(struct backend *backend, const struct mla_store *op)
 
 /* --------------------------------------------------------------------------------------------------- absorbed */
 
+/* What heads are multiplied with: [n][H], so many floats apart; or the splits of one token, not added up yet. */
+struct head_vectors {
+    struct gpu_range at, totals;
+    uint32_t pitch, splits;
+};
+
+/* y[h] = w[h] x[h] for one token, where there is a kernel for it; it adds up splits by the way. */
+static bool head_products_one(struct gpu *gpu, const struct mla_attend *op, const struct weight *w,
+                              const struct head_vectors *x, struct gpu_range y)
+{
+    const struct gpu_parts parts = gpu_parts_choose(gpu, w, (uint64_t)w->n_out * op->n_head, 1);
+    const bool whole = gpu_is_whole(w, x->at.addr) && x->pitch % 4 == 0;
+    const struct params_mla_heads_one params = {
+        .w = w->addr,
+        .mat_bytes = w->mat_bytes,
+        .x = x->at.addr,
+        .y = y.addr,
+        .totals = x->totals.addr,
+        .n_in = w->n_in,
+        .n_out = w->n_out,
+        .row_bytes = (uint32_t)w->row_bytes,
+        .x_pitch = x->pitch,
+        .splits = x->splits,
+        .pitch = query_pitch(op->n_head),
+    };
+    if (!gpu_one_serves(gpu, op->n)) return false;
+    gpu_dispatch(
+        gpu, &(struct gpu_dispatch){
+                 .label = "mla heads",
+                 .shader = gpu_variant(SHADER_MLA_HEADS_ONE_F32, w->format),
+                 .spec = {parts.group, gpu->caps.subgroup, whole, parts.team, parts.ahead, parts.steps, x->splits > 0},
+                 .n_spec = 7,
+                 .params = &params,
+                 .params_bytes = sizeof params,
+                 .groups = {gpu_div_up(w->n_out, parts.rows), op->n_head},
+                 .reads = {x->at, x->totals},
+                 .writes = {y},
+                 .bytes = (double)w->mat_bytes * w->n_mat,
+                 .flops = 2.0 * w->n_in * w->n_out * w->n_mat,
+             });
+    return true;
+}
+
 /* y[t][h] = w[h] x[t][h] */
-static void head_products(struct gpu *gpu, const struct mla_attend *op, const struct weight *w, struct gpu_range x,
-                          uint32_t x_pitch, struct gpu_range y)
+static void head_products(struct gpu *gpu, const struct mla_attend *op, const struct weight *w,
+                          const struct head_vectors *x, struct gpu_range y)
 {
     enum { RUN = 32, TOKENS = 2, ROWS = 2 };
+    if (head_products_one(gpu, op, w, x, y)) return;
     const uint32_t width = lanes(gpu), runs = gpu_div_up(w->n_in, RUN), tokens = least(op->n, TOKENS);
     uint32_t share = 1;
     while (share * 2 <= least(runs, width)) share *= 2;
     const struct params_mla_heads params = {
         .w = w->addr,
         .mat_bytes = w->mat_bytes,
-        .x = x.addr,
+        .x = x->at.addr,
         .y = y.addr,
         .n = op->n,
         .n_head = op->n_head,
         .n_in = w->n_in,
         .n_out = w->n_out,
         .row_bytes = (uint32_t)w->row_bytes,
-        .x_pitch = x_pitch,
+        .x_pitch = x->pitch,
     };
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "mla heads",
@@ -193,16 +248,9 @@ static void head_products(struct gpu *gpu, const struct mla_attend *op, const st
                           .params = &params,
                           .params_bytes = sizeof params,
                           .groups = {gpu_div_up(w->n_out, 64 / share * ROWS), op->n_head, gpu_div_up(op->n, tokens)},
-                          .reads = {x, gpu_weight_range(w)},
+                          .reads = {x->at, gpu_weight_range(w)},
                           .writes = {y},
                       });
-}
-
-/* Cooperative matrices read rows as they are. */
-static bool split_is_coop(const struct gpu *gpu, const struct mla_attend *op)
-{
-    return gpu->caps.coopmat && gpu->caps.subgroup == 32 && op->rows->dtype == ENGINE_F16 && op->kv_lora % 64 == 0 &&
-           op->rope % 64 == 0;
 }
 
 static void split_rows(struct gpu *gpu, const struct mla_attend *op, const struct absorbed_scratch *s, uint32_t splits,
@@ -278,13 +326,19 @@ static void attend_absorbed(struct gpu *gpu, const struct mla_attend *op)
     const uint32_t queries = op->n * op->n_head, end = op->first + op->n;
     struct absorbed_scratch s;
     absorbed_layout(gpu, gpu->scratch[GPU_SCRATCH_MLA].addr, queries, op->kv_lora, &s);
-    const uint32_t splits = least(splits_most(gpu, queries), gpu_div_up(end, SPLIT_KEYS));
+    const uint32_t splits = least(splits_most(gpu, op), gpu_div_up(end, SPLIT_KEYS));
     const uint32_t keys = gpu_div_up(gpu_div_up(end, splits), SPLIT_KEYS) * SPLIT_KEYS;
-    const struct gpu_range q = gpu_floats(op->q, (uint64_t)queries * (op->nope + op->rope));
-    head_products(gpu, op, op->k_b, q, op->nope + op->rope, s.query);
-    split_rows(gpu, op, &s, gpu_div_up(end, keys), keys);
-    combine_splits(gpu, op, &s, gpu_div_up(end, keys));
-    head_products(gpu, op, op->v_b, s.latent, op->kv_lora, gpu_floats(op->o, (uint64_t)queries * op->vdim));
+    const uint32_t count = gpu_div_up(end, keys);
+    const struct gpu_range o = gpu_floats(op->o, (uint64_t)queries * op->vdim);
+    const struct head_vectors query = {.at = gpu_floats(op->q, (uint64_t)queries * (op->nope + op->rope)),
+                                       .pitch = op->nope + op->rope};
+    const struct head_vectors few = {.at = s.part, .totals = s.totals, .pitch = op->kv_lora, .splits = count};
+    const struct head_vectors latent = {.at = s.latent, .pitch = op->kv_lora};
+    head_products(gpu, op, op->k_b, &query, s.query);
+    split_rows(gpu, op, &s, count, keys);
+    if (count <= FEW_SPLITS && head_products_one(gpu, op, op->v_b, &few, o)) return;
+    combine_splits(gpu, op, &s, count);
+    head_products(gpu, op, op->v_b, &latent, o);
 }
 
 /* Absorbed in parts of PART_TOKENS, to bound scratch memory. */
