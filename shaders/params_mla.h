@@ -8,6 +8,10 @@
 
 #define MLA_SEGMENT 512 /* = STATE_SEGMENT: rows of a layer in a block */
 #define MLA_TILE 32     /* keys of a tile in the expanded K and P */
+/* Of a workgroup of the mla_*_coop kernels. */
+#define MLA_EXPAND_ROWS 128
+#define MLA_EXPAND_COLUMNS 256
+#define MLA_FLASH_TOKENS 128
 
 struct params_mla_store {
     uint64_t c, gain, table;
@@ -58,7 +62,8 @@ struct params_mla_expand {
 };
 
 /* Queries of a batch against the expanded rows [start, start + count). running: [n][H][2], maximum and sum, and o is
- * not divided by the sum yet, until a query has seen its last row. */
+ * not divided by the sum yet, until a query has seen its last row. For mla_flash_coop scale is for powers of two, and so
+ * is the maximum, a past one. */
 struct params_mla_flash {
     uint64_t q, k, pe, v, running, o;
     uint64_t table; /* and layer, row_bytes: for mla_flash_coop, in place of pe */

@@ -2,12 +2,14 @@
  *
  * Multi-head latent attention: rows as every backend stores them, and both forms of attention to those very rows,
  * against the equations in double precision, with guarded blocks and under the validation layers.
+ *
+ * op_mla --bench: how long a GPU takes for a layer of the 48B's shape, deep in a text.
  */
 #include "tests/op_check.h"
 
 #include "quant/gguf.h"
 
-enum { LAYERS = 2, LAYER = 1 };
+enum { LAYERS = 2, LAYER = 1, BLOCKS = 12 };
 
 struct dims {
     uint32_t n_head, kv_lora, nope, rope, vdim;
@@ -15,7 +17,7 @@ struct dims {
 
 struct timeline_rows {
     struct rows rows;
-    struct check_buffer *blocks[8], *table;
+    struct check_buffer *blocks[BLOCKS], *table;
     double *want;  /* [tokens][R + P], exact */
     double *found; /* [tokens][R + P], what a backend stored */
     uint32_t tokens;
@@ -39,8 +41,9 @@ static const char *named(const char *what, struct dims d, uint32_t n, uint32_t f
 static void rows_create(struct check *c, struct timeline_rows *r, struct dims d, enum engine_dtype dtype,
                         uint32_t tokens)
 {
-    uint64_t table[8] = {0};
+    uint64_t table[BLOCKS] = {0};
     const uint32_t width = d.kv_lora + d.rope;
+    assert_true(tokens <= BLOCKS * STATE_SEGMENT);
     *r = (struct timeline_rows){.tokens = tokens};
     r->rows.dtype = dtype;
     r->rows.row_bytes = (uint32_t)quant_row_bytes(row_format(dtype), width);
@@ -196,6 +199,7 @@ struct attend_case {
     enum engine_dtype dtype;
     enum quant_type k_type, v_type;
     uint32_t first, n;
+    float loud; /* how much louder the queries are than elsewhere; 0 = not at all */
 };
 
 static void attend_all(struct check *c, const struct attend_case *a, const struct timeline_rows *r,
@@ -204,7 +208,7 @@ static void attend_all(struct check *c, const struct attend_case *a, const struc
     static const char *const names[] = {"auto", "absorbed", "expanded"};
     const struct dims d = a->d;
     const size_t queries = (size_t)a->n * d.n_head, q_width = d.nope + d.rope;
-    struct check_buffer *q = check_floats(c, queries * q_width, 2);
+    struct check_buffer *q = check_floats(c, queries * q_width, 2 * (a->loud > 0 ? a->loud : 1));
     double *want = check_doubles(c, queries * d.vdim);
     for (size_t i = 0; i < queries; i++) {
         const size_t head = i % d.n_head, seen = a->first + i / d.n_head + 1;
@@ -260,24 +264,27 @@ static void test_positions(void **state)
     static const uint32_t firsts[] = {0, 1, 511, 512, 1000, 1500}, counts[] = {1, 3, 17, 130};
     for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++)
         for (size_t j = 0; j < sizeof counts / sizeof *counts; j++)
-            attend(*state, &(struct attend_case){tiny, ENGINE_F32, QUANT_F32, QUANT_F16, firsts[i], counts[j]});
+            attend(*state, &(struct attend_case){.d = tiny, ENGINE_F32, QUANT_F32, QUANT_F16, firsts[i], counts[j]});
 }
 
 static void test_shapes(void **state)
 {
     static const struct dims shapes[] = {mini, odd, large};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        attend(*state, &(struct attend_case){shapes[i], ENGINE_F32, QUANT_F32, QUANT_F32, 37, 1});
-        attend(*state, &(struct attend_case){shapes[i], ENGINE_F16, QUANT_F32, QUANT_F32, 5, 19});
+        attend(*state, &(struct attend_case){.d = shapes[i], ENGINE_F32, QUANT_F32, QUANT_F32, 37, 1});
+        attend(*state, &(struct attend_case){.d = shapes[i], ENGINE_F16, QUANT_F32, QUANT_F32, 5, 19});
     }
     /* Rows as cooperative matrices take them: heads that do not fill a tile, splits that end inside one. */
     static const uint32_t firsts[] = {0, 15, 63, 64, 700}, counts[] = {1, 2, 3};
     for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++)
         for (size_t j = 0; j < sizeof counts / sizeof *counts; j++)
-            attend(*state, &(struct attend_case){heads, ENGINE_F16, QUANT_F32, QUANT_F32, firsts[i], counts[j]});
-    attend(*state, &(struct attend_case){large, ENGINE_F16, QUANT_F32, QUANT_F32, 1498, 1});
-    attend(*state, &(struct attend_case){square, ENGINE_F16, QUANT_F32, QUANT_F16, 0, 67});
-    attend(*state, &(struct attend_case){square, ENGINE_F16, QUANT_F32, QUANT_F16, 1990, 130});
+            attend(*state, &(struct attend_case){.d = heads, ENGINE_F16, QUANT_F32, QUANT_F32, firsts[i], counts[j]});
+    attend(*state, &(struct attend_case){.d = large, ENGINE_F16, QUANT_F32, QUANT_F32, 1498, 1});
+    attend(*state, &(struct attend_case){.d = square, ENGINE_F16, QUANT_F32, QUANT_F16, 0, 67});
+    attend(*state, &(struct attend_case){.d = square, ENGINE_F16, QUANT_F32, QUANT_F16, 1990, 130});
+    /* A second range of expanded rows; maxima that rise by powers of two as more is seen. */
+    attend(*state, &(struct attend_case){.d = heads, ENGINE_F16, QUANT_F32, QUANT_F32, 4090, 35});
+    attend(*state, &(struct attend_case){.d = heads, ENGINE_F16, QUANT_F32, QUANT_F32, 500, 35, .loud = 2});
 }
 
 static void test_types(void **state)
@@ -289,17 +296,111 @@ static void test_types(void **state)
         {QUANT_MXFP4, QUANT_TQ2_0}, {QUANT_MXFP4, QUANT_TQ1_0}, {QUANT_Q8_0, QUANT_IQ2_S}};
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
         for (size_t j = 0; j < sizeof types / sizeof *types; j++)
-            attend(*state, &(struct attend_case){mini, dtypes[i], types[j][0], types[j][1], 70, 7});
+            attend(*state, &(struct attend_case){.d = mini, dtypes[i], types[j][0], types[j][1], 70, 7});
 }
 
-int main(void)
+/* ------------------------------------------------------------------------------------------------------- bench */
+
+enum { DEPTH = 65536, MOST = 1024, TIMES = 5 };
+
+static void bench_rows(struct check *c, struct timeline_rows *r, struct dims d)
+{
+    uint64_t table[(DEPTH + MOST) / STATE_SEGMENT];
+    const uint32_t width = d.kv_lora + d.rope;
+    struct check_buffer *raw = check_floats(c, (size_t)MOST * width, 1), *gain = check_floats(c, d.kv_lora, 1);
+    *r = (struct timeline_rows){.rows = {.dtype = ENGINE_F16, .row_bytes = 2 * width}};
+    const size_t block = (size_t)STATE_SEGMENT * r->rows.row_bytes, count = sizeof table / sizeof *table;
+    const struct check_buffer *blocks = check_output(c, count * block / sizeof(float));
+    for (size_t i = 0; i < count; i++) table[i] = blocks->addr + i * block;
+    r->table = check_bytes(c, table, sizeof table);
+    r->rows.table = r->table->addr;
+    for (uint32_t first = 0; first < DEPTH + MOST; first += MOST) {
+        check_begin(c);
+        c->ops->mla_store(c->backend, &(struct mla_store){.n = MOST,
+                                                          .first = first,
+                                                          .kv_lora = d.kv_lora,
+                                                          .rope = d.rope,
+                                                          .c = raw->addr,
+                                                          .gain = gain->addr,
+                                                          .eps = 1e-5f,
+                                                          .rows = &r->rows});
+        check_submit(c);
+    }
+}
+
+/* The mean of TIMES, in parts. */
+static void bench_attend(struct check *c, const struct mla_attend *op)
+{
+    struct engine_timing timings[16];
+    struct engine_peaks peaks;
+    struct error error;
+    check_begin(c);
+    c->ops->mla_attend(c->backend, op); /* compiles */
+    check_submit(c);
+    check_ok(c->ops->profile_start(c->backend, &peaks, &error), &error);
+    for (int i = 0; i < TIMES; i++) {
+        check_begin(c);
+        c->ops->mla_attend(c->backend, op);
+        check_submit(c);
+    }
+    const size_t count = c->ops->profile_read(c->backend, timings, 16);
+    printf("%u tokens after %u, of %.0f TFLOP/s:\n", op->n, op->first, peaks.flops_per_second * 1e-12);
+    for (size_t i = 0; i < count; i++) {
+        const struct engine_timing *t = &timings[i];
+        if (!t->on_host)
+            printf("  %-12s %8.3f ms %6.0f TFLOP/s\n", t->label, 1e3 * t->seconds / TIMES,
+                   1e-12 * t->flops / t->seconds);
+    }
+}
+
+static void bench_all(void **state)
+{
+    struct check *c = *state;
+    struct timeline_rows r;
+    struct stack k_b, v_b;
+    const struct dims d = large;
+    bench_rows(c, &r, d);
+    stack_create(c, &k_b, quant_format(QUANT_Q8_0), d.nope, d.kv_lora, d.n_head);
+    stack_create(c, &v_b, quant_format(QUANT_Q8_0), d.kv_lora, d.vdim, d.n_head);
+    struct check_buffer *q = check_floats(c, (size_t)MOST * d.n_head * (d.nope + d.rope), 1);
+    struct check_buffer *o = check_output(c, (size_t)MOST * d.n_head * d.vdim);
+    for (uint32_t n = MOST / 2; n <= MOST; n *= 2)
+        bench_attend(c, &(struct mla_attend){.n = n,
+                                             .first = DEPTH,
+                                             .n_head = d.n_head,
+                                             .kv_lora = d.kv_lora,
+                                             .nope = d.nope,
+                                             .rope = d.rope,
+                                             .vdim = d.vdim,
+                                             .q = q->addr,
+                                             .k_b = &k_b.weight,
+                                             .v_b = &v_b.weight,
+                                             .rows = &r.rows,
+                                             .o = o->addr});
+    stack_destroy(c, &k_b);
+    stack_destroy(c, &v_b);
+    check_reset(c);
+}
+
+static int bench(const struct check_plan *plan)
+{
+    struct check c = {.seed = 1};
+    struct error error;
+    if (gpu_backend_open(&c.backend, UINT32_MAX, false, &error)) return puts(error.text), CHECK_SKIP;
+    return check_pass(&c, plan, CHECK_GPU) > 0;
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_positions),
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_types),
     };
+    const struct CMUnitTest timed[] = {cmocka_unit_test(bench_all)};
     const struct shape most = {
         .n_head = 32, .kv_lora = 512, .nope = 128, .rope = 64, .vdim = 128, .n_mla = LAYERS, .eps = 1e-5f};
+    if (argc > 1 && !strcmp(argv[1], "--bench"))
+        return bench(&(struct check_plan){.name = "op_mla", .tests = timed, .count = 1, .most = &most, .batch = MOST});
     return check_main(tests, sizeof tests / sizeof *tests, "op_mla", &most, 1500);
 }

@@ -16,18 +16,23 @@
 #include <string.h>
 
 static_assert(MLA_SEGMENT == STATE_SEGMENT, "kernels and states agree on blocks of rows");
+#define LOG2_E 1.44269504f
+
 static_assert(ENGINE_F32 == 0 && ENGINE_F16 == 1 && ENGINE_Q8_0 == 8, "mla_row.glsl knows these numbers");
 
 enum {
     PART_TOKENS = 128,  /* of the absorbed form at a time */
-    RANGE_ROWS = 1024,  /* expanded at a time; a multiple of MLA_TILE; as f16 twice as many fit */
-    COOP_TILE = 64,     /* rows, keys and tokens of a workgroup of the mla_*_coop kernels */
+    RANGE_ROWS = 1024,  /* expanded at a time; a multiple of MLA_TILE */
+    COOP_ROWS = 4096,   /* the same as f16 on cooperative matrices; whole segments, so that tiles lie in one */
     SPLIT_QUERIES = 4,  /* of a team */
     COOP_PLACES = 2048, /* queries times splits of mla_split_coop: what fills a large card */
     SPLIT_KEYS = 64,    /* at least, of a split */
     FEW_SPLITS = 8,     /* as many are added up where they are used */
     EXPANDED_LEAST = 4, /* tokens */
+    COOP_LEAST = 32,    /* the same on cooperative matrices, which take MLA_FLASH_TOKENS at once */
 };
+
+static_assert(COOP_ROWS % STATE_SEGMENT == 0 && STATE_SEGMENT % MLA_EXPAND_ROWS == 0, "a tile's rows are neighbours");
 
 static uint32_t lanes(const struct gpu *gpu)
 {
@@ -83,11 +88,16 @@ struct layout {
     uint64_t at;
 };
 
+static struct gpu_range layout_bytes(struct layout *l, uint64_t bytes)
+{
+    const struct gpu_range r = {l->at, bytes};
+    l->at += (bytes + 255) / 256 * 256;
+    return r;
+}
+
 static struct gpu_range layout_floats(struct layout *l, uint64_t count)
 {
-    const struct gpu_range r = gpu_floats(l->at, count);
-    l->at += (r.bytes + 255) / 256 * 256;
-    return r;
+    return layout_bytes(l, count * sizeof(float));
 }
 
 struct absorbed_scratch {
@@ -109,19 +119,20 @@ static uint64_t absorbed_layout(const struct gpu *gpu, uint64_t base, uint64_t q
 
 struct expanded_scratch {
     struct gpu_range w;    /* [H][R][N + V] */
-    struct gpu_range k, v; /* of RANGE_ROWS rows */
+    struct gpu_range k, v; /* of a range of rows */
     struct gpu_range pe;
     struct gpu_range running; /* [n][H][2] */
 };
 
-static uint64_t expanded_layout(uint64_t base, const struct mla_attend *op, struct expanded_scratch *out)
+/* coop: for cooperative matrices, as f16 and without pe. */
+static uint64_t expanded_layout(uint64_t base, const struct mla_attend *op, bool coop, struct expanded_scratch *out)
 {
     struct layout l = {base};
-    const uint64_t heads = op->n_head;
-    out->w = layout_floats(&l, heads * op->kv_lora * (op->nope + op->vdim));
-    out->k = layout_floats(&l, heads * RANGE_ROWS * op->nope);
-    out->v = layout_floats(&l, heads * RANGE_ROWS * op->vdim);
-    out->pe = layout_floats(&l, (uint64_t)RANGE_ROWS * op->rope);
+    const uint64_t heads = op->n_head, rows = coop ? COOP_ROWS : RANGE_ROWS, element = coop ? 2 : sizeof(float);
+    out->w = layout_bytes(&l, heads * op->kv_lora * (op->nope + op->vdim) * element);
+    out->k = layout_bytes(&l, heads * rows * op->nope * element);
+    out->v = layout_bytes(&l, heads * rows * op->vdim * element);
+    out->pe = layout_floats(&l, coop ? 0 : rows * op->rope);
     out->running = layout_floats(&l, 2 * op->n * heads);
     return l.at - base;
 }
@@ -139,10 +150,12 @@ int gpu_mla_prepare(struct gpu *gpu, const struct shape *shape, uint32_t n, stru
     };
     struct absorbed_scratch a;
     struct expanded_scratch e;
-    const uint64_t absorbed =
-        absorbed_layout(gpu, 0, (uint64_t)least(n, PART_TOKENS) * shape->n_head, shape->kv_lora, &a);
-    const uint64_t expanded = expanded_layout(0, &op, &e);
-    return gpu_scratch_reserve(gpu, GPU_SCRATCH_MLA, absorbed > expanded ? absorbed : expanded, error);
+    uint64_t bytes = absorbed_layout(gpu, 0, (uint64_t)least(n, PART_TOKENS) * shape->n_head, shape->kv_lora, &a);
+    for (int coop = 0; coop <= gpu->caps.coopmat; coop++) { /* by the rows' type, not known yet */
+        const uint64_t expanded = expanded_layout(0, &op, coop, &e);
+        if (bytes < expanded) bytes = expanded;
+    }
+    return gpu_scratch_reserve(gpu, GPU_SCRATCH_MLA, bytes, error);
 }
 
 /* ------------------------------------------------------------------------------------------------------ store */
@@ -471,7 +484,7 @@ static void flash(struct gpu *gpu, const struct mla_attend *op, const struct exp
 static void expand_rows_coop(struct gpu *gpu, const struct mla_attend *op, const struct expanded_scratch *s,
                              uint32_t start, uint32_t count)
 {
-    const uint32_t tiles = gpu_div_up(count, COOP_TILE);
+    const uint32_t tiles = gpu_div_up(count, MLA_EXPAND_ROWS), wide = op->nope + op->vdim;
     const struct params_mla_expand params = {
         .w = s->w.addr,
         .table = op->rows->table,
@@ -479,7 +492,7 @@ static void expand_rows_coop(struct gpu *gpu, const struct mla_attend *op, const
         .v = s->v.addr,
         .first = start,
         .count = count,
-        .tiles = tiles * (COOP_TILE / MLA_TILE),
+        .tiles = tiles * (MLA_EXPAND_ROWS / MLA_TILE),
         .n_head = op->n_head,
         .layer = op->layer,
         .row_bytes = op->rows->row_bytes,
@@ -487,15 +500,16 @@ static void expand_rows_coop(struct gpu *gpu, const struct mla_attend *op, const
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "mla expand",
                           .shader = SHADER_MLA_EXPAND_COOP,
-                          .spec = {128, gpu->caps.subgroup, op->kv_lora, op->rope, op->nope, op->vdim},
+                          .spec = {MLA_EXPAND_ROWS / 64 * (MLA_EXPAND_COLUMNS / 64) * gpu->caps.subgroup,
+                                   gpu->caps.subgroup, op->kv_lora, op->rope, op->nope, op->vdim},
                           .n_spec = 6,
                           .params = &params,
                           .params_bytes = sizeof params,
-                          .groups = {tiles, op->n_head},
+                          .groups = {tiles, op->n_head, gpu_div_up(wide, MLA_EXPAND_COLUMNS)},
                           .reads = {s->w, GPU_ROWS},
                           .writes = {s->k, s->v},
-                          .bytes = 2.0 * count * op->n_head * (op->nope + op->vdim),
-                          .flops = 2.0 * count * op->n_head * (op->nope + op->vdim) * op->kv_lora,
+                          .bytes = 2.0 * count * op->n_head * wide,
+                          .flops = 2.0 * count * op->n_head * wide * op->kv_lora,
                       });
 }
 
@@ -515,19 +529,20 @@ static void flash_coop(struct gpu *gpu, const struct mla_attend *op, const struc
         .n_head = op->n_head,
         .start = start,
         .count = count,
-        .tiles = gpu_div_up(count, COOP_TILE) * (COOP_TILE / MLA_TILE),
+        .tiles = gpu_div_up(count, MLA_EXPAND_ROWS) * (MLA_EXPAND_ROWS / MLA_TILE),
         .layer = op->layer,
         .row_bytes = op->rows->row_bytes,
-        .scale = 1 / sqrtf((float)(op->nope + op->rope)),
+        .scale = LOG2_E / sqrtf((float)(op->nope + op->rope)),
     };
     gpu_dispatch(gpu, &(struct gpu_dispatch){
                           .label = "mla flash",
                           .shader = SHADER_MLA_FLASH_COOP,
-                          .spec = {128, gpu->caps.subgroup, op->kv_lora, op->rope, op->nope, op->vdim},
+                          .spec = {MLA_FLASH_TOKENS / 16 * gpu->caps.subgroup, gpu->caps.subgroup, op->kv_lora,
+                                   op->rope, op->nope, op->vdim},
                           .n_spec = 6,
                           .params = &params,
                           .params_bytes = sizeof params,
-                          .groups = {gpu_div_up(op->n, COOP_TILE), op->n_head},
+                          .groups = {gpu_div_up(op->n, MLA_FLASH_TOKENS), op->n_head},
                           .reads = {gpu_floats(op->q, (uint64_t)op->n * op->n_head * (op->nope + op->rope)), s->k, s->v,
                                     s->running, o, GPU_ROWS},
                           .writes = {s->running, o},
@@ -536,20 +551,28 @@ static void flash_coop(struct gpu *gpu, const struct mla_attend *op, const struc
                       });
 }
 
-/* For kernels that multiply 16 x 16 matrices and take queries 64 channels at a time. */
+/* Shared memory of mla_flash_coop: a tile of keys and of values, each row a word longer, and what its subgroups stage.
+ */
+static uint32_t flash_shared(const struct mla_attend *op)
+{
+    const uint32_t words = (op->nope + op->rope) / 8 + 1 + op->vdim / 8 + 1, stage = 96;
+    return 16 * (MLA_TILE * words + MLA_FLASH_TOKENS / 16 * stage);
+}
+
+/* For kernels that multiply 16 x 16 matrices, with the latent channels in steps of 32. */
 static bool expanded_is_coop(const struct gpu *gpu, const struct mla_attend *op)
 {
-    return gpu->caps.coopmat && gpu->caps.subgroup == 32 && op->rows->dtype == ENGINE_F16 && op->kv_lora % 16 == 0 &&
-           op->nope % 16 == 0 && op->vdim % 16 == 0 && (op->nope + op->rope) % 64 == 0;
+    return gpu->caps.coopmat && gpu->caps.subgroup == 32 && op->rows->dtype == ENGINE_F16 && op->kv_lora % 32 == 0 &&
+           op->nope % 16 == 0 && op->rope % 16 == 0 && op->vdim % 16 == 0 && flash_shared(op) <= gpu->caps.shared_bytes;
 }
 
 static void attend_expanded(struct gpu *gpu, const struct mla_attend *op)
 {
     struct expanded_scratch s;
     const bool coop = expanded_is_coop(gpu, op);
-    const uint32_t width = op->nope + op->vdim, end = op->first + op->n, rows = coop ? 2 * RANGE_ROWS : RANGE_ROWS;
+    const uint32_t width = op->nope + op->vdim, end = op->first + op->n, rows = coop ? COOP_ROWS : RANGE_ROWS;
     const uint64_t element = coop ? 2 : sizeof(float);
-    expanded_layout(gpu->scratch[GPU_SCRATCH_MLA].addr, op, &s);
+    expanded_layout(gpu->scratch[GPU_SCRATCH_MLA].addr, op, coop, &s);
     unpack(gpu, op->k_b, s.w, s.w.addr, (const uint32_t[3]){op->kv_lora * width, width, 1}, coop);
     unpack(gpu, op->v_b, s.w, s.w.addr + op->nope * element, (const uint32_t[3]){op->kv_lora * width, 1, width}, coop);
     for (uint32_t start = 0; start < end; start += rows) {
@@ -564,7 +587,7 @@ static void attend_expanded(struct gpu *gpu, const struct mla_attend *op)
 /* By the multiplications of a head. */
 static bool expanded_is_less(const struct gpu *gpu, const struct mla_attend *op)
 {
-    if (op->n < (expanded_is_coop(gpu, op) ? COOP_TILE / 2 : EXPANDED_LEAST)) return false;
+    if (op->n < (expanded_is_coop(gpu, op) ? COOP_LEAST : EXPANDED_LEAST)) return false;
     const double n = op->n, rows = op->first + op->n, seen = op->first + (n + 1) / 2;
     const double passage = (double)op->kv_lora * (op->nope + op->vdim); /* in or out of the latent space */
     const double absorbed = n * (seen * (2 * op->kv_lora + op->rope) + passage);
