@@ -133,11 +133,13 @@ static struct engine_plan plan_batch(const struct catalogue_entry *e, uint64_t a
     return p;
 }
 
-/* A batch that is not told is engine_plan's: the large one on a GPU, where it fits. */
+/* A batch that is not told is engine_plan's: on a GPU the largest of three that fits. */
 struct engine_plan catalogue_plan(const struct catalogue_entry *e, uint64_t available,
                                   const struct engine_params *params, bool is_cpu)
 {
     if (params->batch) return plan_batch(e, available, params, params->batch);
-    struct engine_plan p = plan_batch(e, available, params, is_cpu ? 512 : 1024);
-    return p.fits || is_cpu ? p : plan_batch(e, available, params, 512);
+    uint32_t batch = is_cpu ? 512 : 2048;
+    struct engine_plan p = plan_batch(e, available, params, batch);
+    for (; !p.fits && batch > 512; batch /= 2) p = plan_batch(e, available, params, batch / 2);
+    return p;
 }

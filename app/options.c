@@ -31,7 +31,7 @@ const struct option global_options[] = {
     {"device", 0, OPTION_TEXT, "NAME", "auto", "auto, cpu, vulkan or vulkan:N", AT(device)},
     {"ctx", 0, OPTION_UINT, "N", "0", "most tokens in a session; 0: the model's, or what fits", AT(context),
      .most = 1u << 24},
-    {"batch", 0, OPTION_UINT, "N", "0", "tokens read at once; 0: 1024 on a GPU with room, else 512", AT(batch),
+    {"batch", 0, OPTION_UINT, "N", "0", "tokens read at once; 0: 2048 on a GPU with room, else down to 512", AT(batch),
      .most = 1u << 16},
     {"threads", 0, OPTION_UINT, "N", "0", "CPU threads; 0: all cores", AT(threads), .most = 1024},
     {"state-dtype", 0, OPTION_CHOICE, "TYPE", "f32", "KDA state: f32 or f16", AT(state_dtype), state_dtypes},

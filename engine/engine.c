@@ -12,7 +12,7 @@
 #include "engine/cpu/observe.h"
 #include "engine/device.h"
 
-enum { DEFAULT_BATCH = 512, LARGE_BATCH = 1024, MOST_BATCH = 65536 };
+enum { DEFAULT_BATCH = 512, LARGE_BATCH = 2048, MOST_BATCH = 65536 };
 
 /* Raised when the meaning of saved bytes changes: old states then have another key. */
 static const uint32_t state_layout = 1;
@@ -135,8 +135,8 @@ static int opening_begin(struct opening *o, const struct engine_params *params, 
     /* An expert's matrices are read once for all tokens of a batch: a GPU is the faster the more there are. */
     if (!params->batch && !o->device.is_cpu && !o->device.info.is_software) o->batch = LARGE_BATCH;
     plan_sizes(o);
-    if (!params->batch && !o->plan.fits) {
-        o->batch = DEFAULT_BATCH;
+    while (!params->batch && !o->plan.fits && o->batch > DEFAULT_BATCH) {
+        o->batch /= 2;
         plan_sizes(o);
     }
     return 0;

@@ -22,7 +22,7 @@ struct buffer_rule {
     enum phase phase;
 };
 
-enum { N_BUFFERS = 22, ALIGNMENT = 256 };
+enum { N_BUFFERS = 20, ALIGNMENT = 256 };
 
 static uint64_t most(uint64_t a, uint64_t b)
 {
@@ -33,24 +33,24 @@ static void buffer_rules(const struct shape *s, uint32_t batch, struct buffer_ru
 {
     uint64_t heads = s->n_head, hd = s->n_kda ? heads * s->kda_dim : 0, d = s->n_kda ? s->kda_dim : 0;
     uint64_t hnp = s->n_mla ? heads * (s->nope + s->rope) : 0, hv = s->n_mla ? heads * s->vdim : 0;
+    /* What MLA has of queries beyond those of KDA lies where KDA has its keys. */
+    uint64_t wide = hnp > 2 * hd ? hnp - hd : hd;
     uint64_t row = s->n_mla ? s->kv_lora + s->rope : 0, experts = s->n_expert ? batch : 0;
     const struct buffer_rule rules[N_BUFFERS] = {
         {"token ids", offsetof(struct graph, ids), 1, batch, ALWAYS},
         {"residual", offsetof(struct graph, x), s->n_embd, batch, ALWAYS},
         {"normalised", offsetof(struct graph, a), s->n_embd, batch, ALWAYS},
-        {"q", offsetof(struct graph, q), most(hd, hnp), batch, ATTENTION},
-        {"k", offsetof(struct graph, k), hd, batch, ATTENTION},
-        {"v", offsetof(struct graph, v), hd, batch, ATTENTION},
+        {"q", offsetof(struct graph, q), hd, batch, ATTENTION},
+        {"k", offsetof(struct graph, k), wide, batch, ATTENTION},
+        {"o", offsetof(struct graph, o), most(hd, hv), batch, ATTENTION},
         {"f_a", offsetof(struct graph, f_a), d, batch, ATTENTION},
         {"f", offsetof(struct graph, f), hd, batch, ATTENTION},
         {"g_a", offsetof(struct graph, g_a), d, batch, ATTENTION},
-        {"z", offsetof(struct graph, z), hd, batch, ATTENTION},
         {"beta", offsetof(struct graph, beta), s->n_kda ? heads : 0, batch, ATTENTION},
         {"c", offsetof(struct graph, c), row, batch, ATTENTION},
         {"turns", offsetof(struct graph, turns), s->rope, s->rotates ? batch : 0, ALWAYS},
         {"q_a", offsetof(struct graph, q_a), s->q_lora, batch, ATTENTION},
         {"q_a normalised", offsetof(struct graph, q_n), s->q_lora, batch, ATTENTION},
-        {"o", offsetof(struct graph, o), most(hd, hv), batch, ATTENTION},
         {"gate", offsetof(struct graph, gate), most(s->n_ff, s->n_ff_shared), batch, FEED_FORWARD},
         {"up", offsetof(struct graph, up), most(s->n_ff, s->n_ff_shared), batch, FEED_FORWARD},
         {"router", offsetof(struct graph, router), s->n_expert, experts, FEED_FORWARD},
@@ -101,6 +101,11 @@ int graph_open(struct graph *g, struct backend *backend, const struct model *mod
     if (!rc) rc = backend->ops->alloc(backend, (size_t)bytes, "activations", &g->buffers, error);
     for (size_t i = 0; !rc && i < N_BUFFERS; i++)
         if (rules[i].width && rules[i].rows) *buffer_at(g, &rules[i]) = g->buffers + at[i];
+    if (!g->q) g->q = g->k;
+    /* The delta rule is done with a token's values when it has the token's output, and with all keys before output
+     * gates are made. */
+    g->v = g->o;
+    g->z = g->k;
     if (rc || !model->shape.rotates) return rc;
     g->turns_host = malloc((size_t)BYTES((uint64_t)batch * model->shape.rope));
     return g->turns_host ? 0 : error_set(error, ERROR_FAILED, "Out of memory for the positions of a batch.");
@@ -188,10 +193,10 @@ static void kda_layer(struct graph *g, const struct layer *l, const struct graph
     norm_matmul(g, &l->attn_norm, in, 6, step->n);
     if (!ops->kda_block || !ops->kda_block(g->backend, &block)) {
         matmul_one(g, g->f_a, &l->f_b, g->f, false, step->n);
-        matmul_one(g, g->g_a, &l->g_b, g->z, false, step->n);
         ops->kda_conv(g->backend, &block.conv);
         ops->kda_gate(g->backend, &block.gate);
         ops->kda_delta(g->backend, &block.delta);
+        matmul_one(g, g->g_a, &l->g_b, g->z, false, step->n);
         ops->kda_out(g->backend, &block.out);
     }
     matmul_one(g, g->o, &l->attn_out, g->x, true, step->n);
@@ -299,7 +304,9 @@ static struct moe_block moe_of(const struct graph *g, const struct layer *l, uin
                     .gate = &l->gate_exps,
                     .up = l->up_exps.addr ? &l->up_exps : NULL,
                     .down = &l->down_exps,
-                    .y = g->x},
+                    .y = g->x,
+                    .spare = g->gate,
+                    .spare_bytes = shape_spare(s, g->batch)},
     };
 }
 
@@ -383,8 +390,7 @@ static int record_step(struct graph *g, const struct graph_step *step, struct er
     if (!rc) rc = b->ops->begin(b, error);
     if (rc) return rc;
     b->ops->put(b, g->ids, step->ids, step->n * sizeof *step->ids);
-    if (g->turns_host && step->n == 1)
-        b->ops->put(b, g->turns, g->turns_host, (size_t)BYTES(g->model->shape.rope));
+    if (g->turns_host && step->n == 1) b->ops->put(b, g->turns, g->turns_host, (size_t)BYTES(g->model->shape.rope));
     record(g, step);
     b->ops->fetch(b, step->logits, g->logits, BYTES(g->model->shape.n_vocab));
     return 0;

@@ -37,9 +37,9 @@ struct graph {
     uint64_t buffers;        /* the memory that the following lie in */
     uint64_t ids;            /* u32 [batch] */
     uint64_t x, a;           /* [batch][E]: the residual stream, and a normalised copy of it */
-    uint64_t q, k, v;        /* [batch][H*D]; q also [batch][H*(N+P)] */
+    uint64_t q, k, v;        /* [batch][H*D]; q, as far as into k, also [batch][H*(N+P)]; v is o */
     uint64_t f_a, f;         /* [batch][D], [batch][H*D]: decay */
-    uint64_t g_a, z;         /* [batch][D], [batch][H*D]: output gate */
+    uint64_t g_a, z;         /* [batch][D], [batch][H*D]: output gate; z is k */
     uint64_t beta;           /* [batch][H] */
     uint64_t c;              /* [batch][R+P] */
     uint64_t turns;          /* [batch][P/2][2]: cosine and sine of each position and pair */

@@ -92,7 +92,7 @@ struct kda_delta {
     uint64_t q, k, v, g; /* [n][H*D]; q normalised and scaled */
     uint64_t beta;       /* [n][H] */
     uint64_t state;      /* [H][D key][D value], read and replaced */
-    uint64_t o;          /* [n][H*D] */
+    uint64_t o;          /* [n][H*D]; may be v */
 };
 
 struct kda_out {
@@ -157,10 +157,19 @@ struct moe_experts {
     const struct weight *gate, *up; /* X matrices [F][E]; or gate = fused [2F][E], gate rows first, and up = NULL */
     const struct weight *down;      /* X matrices [E][F] */
     uint64_t y;                     /* [n][E], added to */
+    uint64_t spare, spare_bytes;    /* memory for the operation's own use, or 0 */
 };
 
-/* A KDA layer between its projections: gate.f = f_b f_a, out.z = g_b g_a, then the four operations, each on what those
- * before it leave. Only out.o, the state and the history are sure to be there afterwards. */
+/* Bytes of it in the forward pass of n tokens: where the hidden layers of other feed-forward networks are. */
+static inline uint64_t shape_spare(const struct shape *s, uint32_t n)
+{
+    const uint64_t width = s->n_ff > s->n_ff_shared ? s->n_ff : s->n_ff_shared;
+    return 2 * width * n * sizeof(float);
+}
+
+/* A KDA layer between its projections: gate.f = f_b f_a, the first three operations, out.z = g_b g_a, the last, each on
+ * what those before it leave: out.z may be where delta.k was. Only out.o, the state and the history are sure to be there
+ * afterwards. */
 struct kda_block {
     const struct weight *f_b, *g_b; /* [H*D][D] */
     uint64_t f_a, g_a;              /* [n][D] */

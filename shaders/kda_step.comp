@@ -66,6 +66,8 @@ void main()
         }
         dot_kq = lanes_sum(dot_kq);
         if (lane == 0) k_dot_q[turn][team] = dot_kq;
+        float value[PER]; // before the barrier: o may be v
+        [[unroll]] for (uint c = 0; c < PER; c++) value[c] = v.v[at + min(column + c * LANES, D - 1)];
         barrier();
 
         const float beta = f32_ref(p.beta).v[t * p.n_head + head];
@@ -79,7 +81,7 @@ void main()
                 all_q += read_q[turn][i][c * LANES + lane];
             }
             const bool mine = column + c * LANES < D;
-            u[c] = mine ? beta * (v.v[at + column + c * LANES] - all_k) : 0;
+            u[c] = mine ? beta * (value[c] - all_k) : 0;
             if (mine && team == 0) f32_ref(p.o).v[at + column + c * LANES] = all_q + kq * u[c];
         }
         [[unroll]] for (uint r = 0; r < ROWS; r++) {

@@ -84,7 +84,7 @@ struct experts_case {
 
 struct experts {
     struct check_weight gate, up, down;
-    struct check_buffer *x, *chosen, *weight, *y;
+    struct check_buffer *x, *chosen, *weight, *y, *spare;
     double *want;
 };
 
@@ -127,7 +127,9 @@ static void experts_run(struct check *c, const struct experts_case *k, struct ex
                                                           .gate = &e->gate.w,
                                                           .up = k->up ? &e->up.w : NULL,
                                                           .down = &e->down.w,
-                                                          .y = e->y->addr});
+                                                          .y = e->y->addr,
+                                                          .spare = e->spare->addr,
+                                                          .spare_bytes = e->spare->count * sizeof(float)});
     check_submit(c);
 }
 
@@ -141,6 +143,7 @@ static void experts(struct check *c, const struct experts_case *k)
         .chosen = check_output(c, (size_t)k->n * k->n_used),
         .weight = check_floats(c, (size_t)k->n * k->n_used, 1),
         .y = check_floats(c, (size_t)k->n * k->n_embd, 1),
+        .spare = check_output(c, k->crowded ? k->n * k->n_used * (2 * k->n_ff + k->n_embd + 128ul) : 1),
         .want = check_doubles(c, (size_t)k->n * k->n_embd),
     };
     if (k->up) e.up = check_weight(c, k->up, k->n_embd, k->n_ff, k->n_expert);
@@ -156,6 +159,7 @@ static void experts(struct check *c, const struct experts_case *k)
     const uint32_t tokens = k->up && strcmp(k->gate, k->up) ? UINT32_MAX : k->n; /* mixed formats: as many tokens */
     const bool halves = check_halves(c, k->gate, tokens) || check_halves(c, k->down, tokens);
     check_nmse(c, e.y, e.want, halves ? check_rounded(6) : 1e-10, what);
+    check_read(c, e.spare, what); /* its guards */
     check_weight_free(c, &e.gate);
     check_weight_free(c, &e.down);
     if (k->up) check_weight_free(c, &e.up);

@@ -35,7 +35,7 @@ static uint32_t own_tokens(const struct gpu *gpu, const struct tiling *t)
     if (own * subgroups != rows * tokens) return 0;
     for (uint32_t i = 1; i <= own; i++) {
         if (own % i || tokens % i || rows % (own / i)) continue;
-        if (!best || i + own / i <= best + own / best) best = i;
+        if (!best || i + own / i < best + own / best) best = i;
     }
     return best;
 }

@@ -27,40 +27,57 @@ static uint32_t tiles_most(const struct gpu *gpu, uint32_t slots, uint32_t n_exp
     return slots / gpu_grouped_tokens(gpu, slots, n_expert).small + (slots < n_expert ? slots : n_expert);
 }
 
-/* width: of the hidden layer; out: of the result, which is laid over the hidden layer where that is packed before. */
-static struct scratch scratch_layout(const struct gpu *gpu, uint32_t slots, uint32_t n_expert, uint64_t width,
-                                     uint64_t out, bool packed)
+/* What the layout depends on. */
+struct extent {
+    uint32_t slots, n_expert;
+    uint64_t width, out; /* of the hidden layer and of the result, which is laid over it where that is packed before */
+    bool packed;
+    uint64_t spare, spare_bytes; /* where both go if there is room */
+};
+
+static struct scratch scratch_layout(const struct gpu *gpu, const struct extent *e)
 {
     struct scratch s;
-    uint64_t at = gpu->scratch[GPU_SCRATCH_MOE].addr;
-    s.order = take(&at, 4ull * slots);
-    s.place = take(&at, 4ull * slots);
-    for (uint32_t i = 0; i < 2; i++) s.tiles[i] = take(&at, 16ull * tiles_most(gpu, slots, n_expert));
+    uint64_t at = gpu->scratch[GPU_SCRATCH_MOE].addr, end = 0;
+    s.order = take(&at, 4ull * e->slots);
+    s.place = take(&at, 4ull * e->slots);
+    for (uint32_t i = 0; i < 2; i++) s.tiles[i] = take(&at, 16ull * tiles_most(gpu, e->slots, e->n_expert));
     s.groups = take(&at, GROUPS_BYTES);
-    s.h = s.z = at;
-    take(&at, slots * 2 * width * sizeof(float));
-    if (!packed) s.z = at;
-    s.end = s.z;
-    take(&s.end, slots * out * sizeof(float));
-    if (s.end < at) s.end = at;
+    const uint64_t h = take(&end, e->slots * 2 * e->width * sizeof(float));
+    const uint64_t z_bytes = e->slots * e->out * sizeof(float), z = e->packed ? h : end;
+    if (z + z_bytes > end) end = z + z_bytes;
+    const bool spared = end <= e->spare_bytes;
+    s.h = h + (spared ? e->spare : at);
+    s.z = z + (spared ? e->spare : at);
+    s.end = spared ? at : at + end;
     return s;
 }
 
 int gpu_moe_prepare(struct gpu *gpu, const struct shape *shape, uint32_t n, struct error *error)
 {
     if (!shape->n_expert) return 0;
-    const uint32_t slots = n * shape->n_used;
-    const struct scratch s =
-        scratch_layout(gpu, slots, shape->n_expert, shape->n_ff_exp, shape->n_embd, gpu_has_matrices(gpu));
-    const uint64_t x = gpu_packed_bytes(n, shape->n_embd), h = gpu_packed_bytes(slots, shape->n_ff_exp);
+    const uint32_t few_most = n < FEW_TOKENS ? n : FEW_TOKENS;
+    struct extent e = {.slots = n * shape->n_used,
+                       .n_expert = shape->n_expert,
+                       .width = shape->n_ff_exp,
+                       .out = shape->n_embd,
+                       .packed = gpu_has_matrices(gpu),
+                       .spare_bytes = shape_spare(shape, n)};
+    const uint64_t x = gpu_packed_bytes(n, shape->n_embd), h = gpu_packed_bytes(e.slots, shape->n_ff_exp);
+    const uint64_t many_end = scratch_layout(gpu, &e).end, at = gpu->scratch[GPU_SCRATCH_MOE].addr;
+    e.slots = few_most * shape->n_used;
+    e.packed = false;
+    e.spare_bytes = 0;
+    const uint64_t few_end = scratch_layout(gpu, &e).end;
     int rc = 0;
     if (gpu_has_matrices(gpu)) rc = gpu_scratch_reserve(gpu, GPU_SCRATCH_PACK, (size_t)(x > h ? x : h), error);
-    return rc ? rc : gpu_scratch_reserve(gpu, GPU_SCRATCH_MOE, s.end - gpu->scratch[GPU_SCRATCH_MOE].addr, error);
+    return rc ? rc : gpu_scratch_reserve(gpu, GPU_SCRATCH_MOE, (many_end > few_end ? many_end : few_end) - at, error);
 }
 
 uint64_t gpu_moe_hidden(const struct gpu *gpu, uint32_t slots, const struct weight *down)
 {
-    return scratch_layout(gpu, slots, down->n_mat, down->n_in, down->n_out, false).h;
+    const struct extent e = {.slots = slots, .n_expert = down->n_mat, .width = down->n_in, .out = down->n_out};
+    return scratch_layout(gpu, &e).h;
 }
 
 void gpu_moe_route(struct backend *b, const struct moe_route *p)
@@ -319,8 +336,14 @@ void gpu_moe_experts(struct backend *b, const struct moe_experts *p)
     struct gpu *gpu = gpu_of(b);
     const struct gpu_range room = gpu->scratch[GPU_SCRATCH_MOE];
     const bool few = p->n <= FEW_TOKENS && (!p->up || p->up->format == p->gate->format);
-    const struct scratch s = scratch_layout(gpu, p->n * p->n_used, p->down->n_mat, p->down->n_in, p->down->n_out,
-                                            !few && gpu_takes_halves(gpu, p->down));
+    const struct extent e = {.slots = p->n * p->n_used,
+                             .n_expert = p->down->n_mat,
+                             .width = p->down->n_in,
+                             .out = p->down->n_out,
+                             .packed = !few && gpu_takes_halves(gpu, p->down),
+                             .spare = p->spare,
+                             .spare_bytes = p->spare_bytes};
+    const struct scratch s = scratch_layout(gpu, &e);
     if (p->n > gpu->batch) {
         gpu_fail(gpu, ERROR_FAILED, "experts: a batch of %u tokens is larger than was prepared for", p->n);
     } else if (s.end - room.addr > room.bytes) {
