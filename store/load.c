@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { AHEAD = 14, READERS_MOST = 12 };
+enum { AHEAD = 14, READERS_MOST = 8 };
 
 struct piece {
     struct blob_place from;
