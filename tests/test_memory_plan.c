@@ -41,7 +41,7 @@ static void describes(void **state)
     struct engine_params params = {.rows_dtype = ENGINE_F16, .context = 131072};
     struct engine_plan p = on_card("q4_k_m", 32 * GIB, &params);
     assert_string_equal(memory_plan_describe(&p, line),
-                        "vulkan:0: weights 28.0 GiB, rows 1008 MiB for 131,072 tokens, state 42.8 MiB, buffers 598 MiB "
+                        "vulkan:0: weights 28.0 GiB, rows 1008 MiB for 131,072 tokens, state 42.8 MiB, buffers 1.1 GiB "
                         "of 32.0 GiB free; host: 200 MiB of 16.0 GiB free: fits");
     p = on_card("q4_k_m", 29 * GIB, &params);
     says(memory_plan_describe(&p, line), ": does not fit; 83,968 tokens would");
