@@ -23,7 +23,7 @@ static_assert(ENGINE_F32 == 0 && ENGINE_F16 == 1 && ENGINE_Q8_0 == 8, "mla_row.g
 enum {
     PART_TOKENS = 128,  /* of the absorbed form at a time */
     RANGE_ROWS = 1024,  /* expanded at a time; a multiple of MLA_TILE */
-    COOP_ROWS = 4096,   /* the same as f16 on cooperative matrices; whole segments, so that tiles lie in one */
+    COOP_ROWS = 2560,   /* the same as f16 on cooperative matrices; whole segments, so that tiles lie in one */
     SPLIT_QUERIES = 4,  /* of a team */
     COOP_PLACES = 2048, /* queries times splits of mla_split_coop: what fills a large card */
     SPLIT_KEYS = 64,    /* at least, of a split */
