@@ -107,20 +107,21 @@ static uint64_t state_bytes(void)
     return (matrices + histories) * sizeof(float);
 }
 
-/* Activations and staging: what engine_plan says of this model for batches of 128 to 2,048 lies under this line. */
-static uint64_t workspace_bytes(uint32_t batch)
+/* Activations and staging: what engine_plan says of this model for batches of 128 to 2,048 lies under these lines, the
+ * GPU's for one without matrices in hardware. */
+static uint64_t workspace_bytes(uint32_t batch, bool is_cpu)
 {
-    return (76ull << 20) + (uint64_t)batch * 535000;
+    return (76ull << 20) + (uint64_t)batch * (is_cpu ? 535000 : 210000);
 }
 
 static struct engine_plan plan_batch(const struct catalogue_entry *e, uint64_t available,
-                                     const struct engine_params *params, uint32_t batch)
+                                     const struct engine_params *params, uint32_t batch, bool is_cpu)
 {
     uint64_t block = row_bytes(params->rows_dtype) * STATE_SEGMENT;
     struct engine_plan p = {
         .weights = e->bytes,
         .state = state_bytes(),
-        .workspace = workspace_bytes(batch),
+        .workspace = workspace_bytes(batch, is_cpu),
         .available = available,
         .context = params->context ? params->context : CATALOGUE_CONTEXT,
     };
@@ -137,9 +138,9 @@ static struct engine_plan plan_batch(const struct catalogue_entry *e, uint64_t a
 struct engine_plan catalogue_plan(const struct catalogue_entry *e, uint64_t available,
                                   const struct engine_params *params, bool is_cpu)
 {
-    if (params->batch) return plan_batch(e, available, params, params->batch);
+    if (params->batch) return plan_batch(e, available, params, params->batch, is_cpu);
     uint32_t batch = is_cpu ? 512 : 2048;
-    struct engine_plan p = plan_batch(e, available, params, batch);
-    for (; !p.fits && batch > 512; batch /= 2) p = plan_batch(e, available, params, batch / 2);
+    struct engine_plan p = plan_batch(e, available, params, batch, is_cpu);
+    for (; !p.fits && batch > 512; batch /= 2) p = plan_batch(e, available, params, batch / 2, is_cpu);
     return p;
 }

@@ -316,10 +316,13 @@ static void test_catalogue(void **state)
     assert_false(p.fits);
     assert_int_equal(p.context_fits, 131072 - STATE_SEGMENT);
     /* A GPU takes larger batches, where there is room for them. */
-    assert_int_equal(catalogue_plan(e, need, &params, false).workspace, need - p.weights - p.rows - p.state);
-    struct engine_plan large = catalogue_plan(e, need + 512 * 535000, &params, false);
+    const struct engine_plan large = catalogue_plan(e, UINT64_MAX, &params, false);
+    need = large.weights + large.rows + large.state + large.workspace;
     assert_true(large.fits);
-    assert_int_equal(large.workspace, p.workspace + 512 * 535000);
+    assert_int_equal(catalogue_plan(e, need, &params, false).workspace, large.workspace);
+    p = catalogue_plan(e, need - 1, &params, false);
+    assert_true(p.fits);
+    assert_int_equal(large.workspace - p.workspace, 1024 * 210000);
 }
 
 int main(void)
