@@ -11,24 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "engine/ops.h"
-
-static struct backend *gpu;
-static const struct backend_ops *ops;
-
-static void ok(int rc, const struct error *error)
-{
-    if (rc) fail_msg("%s", error->text);
-}
-
-static uint64_t take(size_t bytes)
-{
-    struct error error;
-    uint64_t addr = 0;
-    ok(ops->alloc(gpu, bytes, "test", &addr, &error), &error);
-    assert_true(addr % 16 == 0 && addr != 0);
-    return addr;
-}
+#include "tests/gpu_kit.h"
 
 static void fill_pattern(uint32_t *words, size_t count, uint32_t seed)
 {
@@ -198,14 +181,6 @@ int main(void)
         cmocka_unit_test(test_transfers), cmocka_unit_test(test_allocations), cmocka_unit_test(test_order),
         cmocka_unit_test(test_failures),  cmocka_unit_test(test_ahead),       cmocka_unit_test(test_devices),
     };
-    struct error error;
-    int rc = gpu_backend_open(&gpu, UINT32_MAX, true, &error);
-    if (rc == ERROR_FIT) rc = gpu_backend_open(&gpu, 0, true, &error);
-    if (rc) return printf("test_gpu: skipped: %s\n", error.text), 77;
-    ops = gpu->ops;
-    int failed = cmocka_run_group_tests_name("test_gpu", tests, NULL, NULL);
-    if (gpu_validation_messages(gpu)) failed++;
-    printf("test_gpu: %u validation messages on %s\n", gpu_validation_messages(gpu), gpu->name);
-    ops->destroy(gpu);
-    return failed;
+    if (!gpu_kit_open("test_gpu")) return GPU_KIT_SKIP;
+    return gpu_kit_close("test_gpu", cmocka_run_group_tests_name("test_gpu", tests, NULL, NULL));
 }

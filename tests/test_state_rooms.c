@@ -12,25 +12,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "engine/ops.h"
+#include "tests/gpu_kit.h"
 
 enum { PIECE = 3 * 1000 * 1000, AHEAD = 6, COUNT = 40 };
-
-static struct backend *gpu;
-static const struct backend_ops *ops;
-
-static void ok(int rc, const struct error *error)
-{
-    if (rc) fail_msg("%s", error->text);
-}
-
-static uint64_t take(size_t bytes)
-{
-    struct error error;
-    uint64_t addr = 0;
-    ok(ops->alloc(gpu, bytes, "test", &addr, &error), &error);
-    return addr;
-}
 
 struct piece {
     uint32_t *room, seed;
@@ -123,15 +107,7 @@ static void test_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_stream), cmocka_unit_test(test_limits)};
-    struct error error;
-    int rc = gpu_backend_open(&gpu, UINT32_MAX, true, &error);
-    if (rc == ERROR_FIT) rc = gpu_backend_open(&gpu, 0, true, &error);
-    if (rc) return printf("test_state_rooms: skipped: %s\n", error.text), 77;
+    if (!gpu_kit_open("test_state_rooms")) return GPU_KIT_SKIP;
     gpu_act_as_hardware(gpu);
-    ops = gpu->ops;
-    int failed = cmocka_run_group_tests_name("test_state_rooms", tests, NULL, NULL);
-    if (gpu_validation_messages(gpu)) failed++;
-    printf("test_state_rooms: %u validation messages on %s\n", gpu_validation_messages(gpu), gpu->name);
-    ops->destroy(gpu);
-    return failed;
+    return gpu_kit_close("test_state_rooms", cmocka_run_group_tests_name("test_state_rooms", tests, NULL, NULL));
 }
