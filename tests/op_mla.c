@@ -71,22 +71,24 @@ static void exact_rows(struct timeline_rows *r, struct dims d, const float *c, c
     }
 }
 
+/* Runs op, its sizes and its rows filled in. */
+static void store_run(struct check *c, const struct timeline_rows *r, struct dims d, struct mla_store op)
+{
+    op.kv_lora = d.kv_lora;
+    op.rope = d.rope;
+    op.eps = 1e-5f;
+    op.rows = &r->rows;
+    check_begin(c);
+    c->ops->mla_store(c->backend, &op);
+    check_submit(c);
+}
+
 static void rows_store(struct check *c, struct timeline_rows *r, struct dims d, uint32_t first, uint32_t n)
 {
     const uint32_t width = d.kv_lora + d.rope;
     struct check_buffer *raw = check_floats(c, (size_t)n * width, 2), *gain = check_floats(c, d.kv_lora, 1);
     exact_rows(r, d, raw->host, gain->host, first, n);
-    check_begin(c);
-    c->ops->mla_store(c->backend, &(struct mla_store){.n = n,
-                                                      .first = first,
-                                                      .layer = LAYER,
-                                                      .kv_lora = d.kv_lora,
-                                                      .rope = d.rope,
-                                                      .c = raw->addr,
-                                                      .gain = gain->addr,
-                                                      .eps = 1e-5f,
-                                                      .rows = &r->rows});
-    check_submit(c);
+    store_run(c, r, d, (struct mla_store){.n = n, .first = first, .layer = LAYER, .c = raw->addr, .gain = gain->addr});
 }
 
 /* Reads found[] back. Rows of the other layer and of tokens not stored yet must be untouched. */
@@ -314,18 +316,8 @@ static void bench_rows(struct check *c, struct timeline_rows *r, struct dims d)
     for (size_t i = 0; i < count; i++) table[i] = blocks->addr + i * block;
     r->table = check_bytes(c, table, sizeof table);
     r->rows.table = r->table->addr;
-    for (uint32_t first = 0; first < DEPTH + MOST; first += MOST) {
-        check_begin(c);
-        c->ops->mla_store(c->backend, &(struct mla_store){.n = MOST,
-                                                          .first = first,
-                                                          .kv_lora = d.kv_lora,
-                                                          .rope = d.rope,
-                                                          .c = raw->addr,
-                                                          .gain = gain->addr,
-                                                          .eps = 1e-5f,
-                                                          .rows = &r->rows});
-        check_submit(c);
-    }
+    for (uint32_t first = 0; first < DEPTH + MOST; first += MOST)
+        store_run(c, r, d, (struct mla_store){.n = MOST, .first = first, .c = raw->addr, .gain = gain->addr});
 }
 
 /* The mean of TIMES, in parts. */
