@@ -20,8 +20,9 @@ launch() {
     rm -f before after
     start 24 80 "stty -g >before; $fake moby.txt; set -- \$?; stty -g >after; (exit \$1)"
     wait_for "  read"
-    pid=$(pgrep -f "^$fake moby.txt")
-    test "$(stty -g -F "$(tm display-message -p '#{pane_tty}')")" != "$(cat before)" ||
+    tty=$(tm display-message -p '#{pane_tty}')
+    pid=$(pgrep -t "${tty#/dev/}" -f "^$fake moby.txt") # other tests run the same, elsewhere
+    test "$(stty -g -F "$tty")" != "$(cat before)" ||
         fail "the program does not own the terminal"
 }
 
