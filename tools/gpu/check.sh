@@ -32,7 +32,7 @@ check() {
 }
 
 "$build/lectern" devices
-for op in dense moe kda mla rope route; do
+for op in dense decode moe kda mla rope route; do
     [ -x "$build/tests/op_$op" ] && check "op_$op" "$build/tests/op_$op"
 done
 check test_golden "$build/tests/test_golden"
