@@ -9,7 +9,7 @@ heart about such a text: the only way to its answers is to read them.
 """
 import bisect, lzma, math, random, re
 import numpy as np
-import prose, stories
+import planted, prose, stories
 from passage import SENTENCE, Passage, WORDS, cut, functions, is_code
 
 SYSTEM = "You are a reading assistant. Answer from the document and quote it."
@@ -18,13 +18,16 @@ NOTHING, TEXT, DOCUMENT, ANSWERS = 0, 1, 2, 8
 ANSWER_KINDS = {k: ANSWERS + i for i, k in enumerate(
     ["fact", "quote", "next", "ends", "absent", "file", "function", "story", "person", "plain"])}
 BEGIN, BEGIN_TOKENS = 64, 4  # added to the kind of the tokens that a quote begins with: what is hard is to find it
+FIRST_TOKENS = {ANSWER_KINDS["fact"]: 16, ANSWER_KINDS["story"]: 4, ANSWER_KINDS["plain"]: 4}
 WEIGHT = np.zeros(256, np.float32)
 WEIGHT[[TEXT, DOCUMENT]] = 1, .25
 WEIGHT[ANSWERS:ANSWERS + len(ANSWER_KINDS)] = 4
 WEIGHT[BEGIN + ANSWERS:BEGIN + ANSWERS + len(ANSWER_KINDS)] = 12
 CHARACTERS = 3.4  # a token of text, about
-# What conversations are about, as running sums: a story with people's questions, a tree of code, several files, one document.
-STORIES, TREES, FILES = .17, .29, .41
+LONG = .4  # of the conversations that have the room are about a document nearly as long
+# What conversations are about, as running sums: a story with people's questions, a tree of code, several files, planted
+# facts; the rest: one document.
+STORIES, TREES, FILES, NEEDLES = .12, .26, .36, .56
 
 
 def read_documents(paths):
@@ -90,6 +93,7 @@ class Maker:
         """told: stories; known: language()"""
         s.tokenizer, s.docs, s.told, s.known = tokenizer, docs, told, known
         s.r, s.disturbed = random.Random(seed), disturbed
+        s.common = set(sorted(known, key=known.get)[-500:])
         s.code = [d for d in docs if is_code(d) and len(d) > 1500]
         s.files_of_code = [d for d in docs if is_code(d) and 500 < len(d) < 12000]
         s.big = [d for d in docs if len(d) > 3000]
@@ -114,7 +118,8 @@ class Maker:
     # ------------------------------------------------------------------------------------------ conversations
     def passage(s, size, doc):
         """-> (passage, whether it was disturbed) or None."""
-        r, text = s.r, cut(s.r, doc, size)
+        r, whole = s.r, s.r.random() < .15
+        text = doc[:size].strip() if whole else cut(r, doc, size)
         code = is_code(doc)
         if code and not is_code(text): text = doc.split("\n", 1)[0] + "\n\n" + text
         disturbed = not code and r.random() < s.disturbed
@@ -124,6 +129,8 @@ class Maker:
         if disturbed: text = disturb(r, text, other)
         if disturbed and len(pool) > 50 and r.random() < .4: text = twins(r, text, pool)
         p = Passage(r, text, pool=pool)
+        p.headless = not whole or code
+        if not code and len(pool) > 50 and not p.heading and r.random() < (.7 if whole else .08): planted.head(r, p)
         if not code and r.random() < .5: p.plant(3 + size // 3000)
         return (p, disturbed) if p.index() else None
 
@@ -161,8 +168,8 @@ class Maker:
         """A question of any kind: (question, answer, kind) or None; not alone: where other documents lie beside it."""
         is_prose = not p.functions
         kinds = [(.25 if p.facts else 0, p.ask_fact, "fact"), (.5, p.ask_quote, "quote"), (.06, p.ask_next, "next"),
-                 (.06 * alone, p.ask_ends, "ends"), (.35 if p.functions else 0, p.ask_function, "function"),
-                 (.16, lambda: s.ask_absent(p), "absent"), (.16 * is_prose, lambda: s.ask_person(p), "person"),
+                 (.1 * alone, p.ask_ends, "ends"), (.35 if p.functions else 0, p.ask_function, "function"),
+                 (.18, lambda: s.ask_absent(p), "absent"), (.16 * is_prose, lambda: s.ask_person(p), "person"),
                  (.22 * is_prose, lambda: s.ask_plain(p), "plain")]
         _, make, kind = s.r.choices(kinds, [w for w, _, _ in kinds])[0]
         found = make()
@@ -174,6 +181,30 @@ class Maker:
         if not made: return None
         p, disturbed = made
         return p.text, disturbed, lambda: s.ask(p)
+
+    def needles(s, size):
+        """Facts of many forms in real or made-up prose; every third question about one is of what is not there."""
+        r, text = s.r, cut(s.r, s.document(), size)
+        if is_code(text): return None
+        pool = [w for w in re.findall(r"\b[A-Za-z]{4,12}\b", cut(r, s.document(), 12000)) if w.lower() not in s.common]
+        if len(pool) < 60: return None
+        made_up = r.random() < .45
+        if made_up: text = planted.made_up(r, r.sample(pool, min(len(pool), r.randint(60, 400))), size)
+        elif r.random() < .4: text = disturb(r, text, cut(r, s.document(), 12000))
+        elif r.random() < .4: text = " ".join(text.split())
+        p = Passage(r, text, pool=pool)
+        facts = planted.Planted(r, p)
+        p.text = facts.plant(p.text, int(math.exp(r.uniform(math.log(2), math.log(8 + size / 1200)))))
+        if not p.index(): return None
+
+        def ask():
+            k = r.random()
+            if k < .75:
+                found = facts.ask() if k < .52 else facts.ask_absent()
+                return (*found, ANSWER_KINDS["fact" if k < .52 else "absent"]) if found else None
+            return s.ask(p)
+
+        return p.text, True, ask
 
     def story(s, size):
         """What people asked; at times among other documents."""
@@ -279,10 +310,10 @@ class Maker:
         """[(ids, kind), ...] of at most `room` tokens, or None."""
         r, encode, special = s.r, s.tokenizer.encode, s.tokenizer.special
         most = room * (.94 if r.random() < .2 else .78)
-        size = int(CHARACTERS * math.exp(r.uniform(math.log(150), math.log(most))))
-        k = r.random()
+        size = r.uniform(.3, 1) * most if room > 8000 and r.random() < LONG else math.exp(r.uniform(math.log(150), math.log(most)))
+        size, k = int(CHARACTERS * size), r.random()
         make = s.story if k < STORIES and s.told and size < 60000 else s.tree if k < TREES and s.files_of_code and size > 2000 \
-            else s.files if k < FILES else s.one_document
+            else s.files if k < FILES else s.needles if k < NEEDLES else s.one_document
         made = make(size)
         if not made: return None
         text, disturbed, ask = made
@@ -303,19 +334,21 @@ class Maker:
             answer = encode(found[1]) + end
             left -= len(question) + len(answer)
             if left < 0: break
-            parts += [(question, NOTHING), *s.weighed(found[1], answer, found[2])]
+            parts += [(question, NOTHING), s.weighed(found[1], answer, found[2])]
             wanted -= 1
             if not wanted: break
         return parts if len(parts) > 2 else None
 
     def weighed(s, text, ids, kind):
-        """The ids of an answer as [(ids, kind)]: the first ones of its quote and of a short answer are marked."""
-        at = text.find('"')
-        at = len(s.tokenizer.encode(text[:at].rstrip())) if at >= 0 else len(ids)
-        first = min(at, BEGIN_TOKENS) if kind in (ANSWER_KINDS["story"], ANSWER_KINDS["plain"]) else 0
-        parts = [(ids[:first], kind + BEGIN), (ids[first:at], kind), (ids[at:at + BEGIN_TOKENS], kind + BEGIN),
-                 (ids[at + BEGIN_TOKENS:], kind)]
-        return [p for p in parts if p[0]]
+        """-> (ids, kinds) of an answer. Marked are the tokens that decide: the first two, which deny or do not, more of a
+        short answer, the first of a quote and of the name of a file."""
+        kinds = np.full(len(ids), kind, np.uint8)
+        kinds[:FIRST_TOKENS.get(kind, 2)] = kind + BEGIN
+        for at in text.find('"'), text.rfind(" (") if text.endswith(")") else -1:
+            if at < 0: continue
+            at = len(s.tokenizer.encode(text[:at].rstrip()))
+            kinds[at:at + BEGIN_TOKENS] = kind + BEGIN
+        return ids, kinds
 
     # ---------------------------------------------------------------------------------------------------- rows
     def row(s, T, text_only):

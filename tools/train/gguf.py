@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The little of GGUF that training needs: read a model's metadata and F32/F16/Q8_0 tensors, write them again as Q8_0.
+"""The little of GGUF that training needs: read a model's metadata and tensors, write them again as Q8_0. Read are the
+types that a model shipped as Q5_K_M or Q8_0 is made of (docs/quantization.md has their layouts).
 
 A Q8_0 file is also the training checkpoint: at 8.5 bits a weight it is small enough to carry between short sessions,
 and rounding to it costs less than one optimiser step.
@@ -7,9 +8,39 @@ and rounding to it costs less than one optimiser step.
 import mmap, os, struct
 import numpy as np
 
-F32, F16, Q8_0 = 0, 1, 8
+F32, F16, Q5_1, Q8_0, Q5_K, Q6_K = 0, 1, 7, 8, 13, 14
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
+
+
+def half(b): return b.copy().view(np.float16).astype(np.float32)
+
+
+def unpack_q8_0(b): return b[:, 2:].copy().view(np.int8) * half(b[:, :2])
+
+
+def unpack_q5_1(b):
+    high = np.unpackbits(b[:, 4:8], axis=1, bitorder="little")
+    return (np.concatenate([b[:, 8:] & 15, b[:, 8:] >> 4], 1) | high << 4) * half(b[:, :2]) + half(b[:, 2:4])
+
+
+def unpack_q5_k(b):
+    s, high, low = b[:, 4:16], b[:, 16:48], b[:, 48:]
+    scale = np.concatenate([s[:, :4] & 63, s[:, 8:] & 15 | s[:, :4] >> 6 << 4], 1) * half(b[:, :2])
+    least = np.concatenate([s[:, 4:8] & 63, s[:, 8:] >> 4 | s[:, 4:8] >> 6 << 4], 1) * half(b[:, 2:4])
+    q = np.stack([low[:, i // 2 * 32:i // 2 * 32 + 32] >> i % 2 * 4 & 15 | (high >> i & 1) << 4 for i in range(8)], 1)
+    return q * scale[..., None] - least[..., None]
+
+
+def unpack_q6_k(b):
+    scale = (b[:, 192:208].copy().view(np.int8) * half(b[:, 208:]))[..., None]
+    q = [b[:, h * 64 + i % 2 * 32:h * 64 + i % 2 * 32 + 32] >> i // 2 * 4 & 15 | (b[:, 128 + h * 32:160 + h * 32] >> 2 * i & 3) << 4
+         for h in range(2) for i in range(4)]
+    return (np.stack(q, 1).reshape(-1, 16, 16).astype(np.float32) - 32) * scale
+
+
+# type: (weights a block, bytes a block, its bytes [n, bytes] -> weights)
+BLOCKS = {Q5_1: (32, 24, unpack_q5_1), Q8_0: (32, 34, unpack_q8_0), Q5_K: (256, 176, unpack_q5_k), Q6_K: (256, 210, unpack_q6_k)}
 
 
 class Reader:
@@ -61,11 +92,10 @@ class Reader:
         n, p = int(np.prod(ne)), self.base + offset
         if kind == F32: a = np.frombuffer(self.b, np.float32, n, p)
         elif kind == F16: a = np.frombuffer(self.b, np.float16, n, p).astype(np.float32)
-        elif kind == Q8_0:
-            q = np.frombuffer(self.b, np.uint8, n // 32 * 34, p).reshape(-1, 34)
-            scale = q[:, :2].copy().view(np.float16).astype(np.float32)
-            a = (q[:, 2:].copy().view(np.int8) * scale).ravel()
-        else: raise ValueError(f"{name} has type {kind}: only F32, F16 and Q8_0 can be trained on")
+        elif kind in BLOCKS:
+            weights, size, unpack = BLOCKS[kind]
+            a = unpack(np.frombuffer(self.b, np.uint8, n // weights * size, p).reshape(-1, size)).ravel()
+        else: raise ValueError(f"{name} has type {kind}, which training cannot read")
         return a.reshape(ne[::-1])
 
 

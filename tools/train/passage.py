@@ -68,6 +68,7 @@ class Passage:
 
     def __init__(s, r, text, names=NAMES, things=THINGS, words=WORDS, pool=()):
         s.r, s.text, s.facts, s.path = r, text, [], None
+        s.heading, s.headless = dict(HEADING.findall(text[:300])), True  # headless: is one that is not known not there?
         s.names, s.things, s.words, s.pool = names, things, words, pool
 
     def person(s):
@@ -173,29 +174,44 @@ class Passage:
         first = SENTENCE.split(s.text[m.end():m.end() + 600].strip())[0].strip()
         return (f"How does chapter {m[2]} begin?", f'"{first}"') if 10 <= len(first) <= 260 else None
 
+    def ask_about(s):
+        """What the document is, what it is called, who wrote it: by its heading, or by how it begins."""
+        r, title, author = s.r, s.heading.get("Title"), s.heading.get("Author")
+        k, what = r.random() if s.heading or s.headless else 1, r.choice(["this document", "this", "it", "this text", "the document", "the text", "the book"])
+        if k < .25:
+            return r.choice(["What is the title?", f"What is {what} called?", f"What is the title of {what}?"]), \
+                f"The title is {title}." if title else "The document does not mention a title."
+        if k < .5:
+            return r.choice(["Who is the author?", f"Who wrote {what}?", f"By whom is {what}?"]), \
+                f"The author is {author}." if author else "The document does not mention an author."
+        first = next((s.sentences[i] for i in s.good if not HEADING.match(s.sentences[i]) and s.sentences[i] != title), None) \
+            if s.heading else s.sentences[0]
+        if not first or not 10 <= len(first) <= 300: return None
+        named = f"The title is {title}. " if title else ""
+        return r.choice([f"What is {what} about?", f"What is {what} about?", "What is this?", f"What does {what} say?",
+                         f"Summarise {what}.", f"Summarize {what}.", f"Give me a summary of {what}.", f"What is in {what}?",
+                         f"What kind of text is {what}?", f"Tell me about {what}."]), f'{named}It begins: "{first}"'
+
     def ask_ends(s):
-        heading = dict(HEADING.findall(s.text[:300]))
-        if heading and s.r.random() < .5:
-            what, is_it = s.r.choice(sorted(heading.items()))
-            if what == "Title": return s.r.choice(["What is the title?", "What is it called?"]), f"The title is {is_it}."
-            return s.r.choice(["Who is the author?", "Who wrote it?", "Who wrote this?"]), f"The author is {is_it}."
-        if s.r.random() < .35 and 10 <= len(s.sentences[0]) <= 300:
-            return s.r.choice(["What is this document about?", "What is this about?", "What is it about?", "What is this?",
-                               "What is this text about?", "Summarise the document.", "What is the document about?"]), \
-                f'It begins: "{s.sentences[0]}"'
-        found = s.ask_chapter() if s.r.random() < .7 else None
+        if s.r.random() < .45: return s.ask_about()
+        found = s.ask_chapter() if s.r.random() < .6 else None
         if found: return found
+        what = s.r.choice(["the document", "the text", "this document", "it", "this"])
         if s.r.random() < .6:
-            return s.r.choice(["How does the document begin?", "What is the first sentence?"]), f'"{s.sentences[0][:260]}"'
+            return s.r.choice([f"How does {what} begin?", f"How does {what} begin?", "What is the first sentence?",
+                               f"How does {what} start?", "Quote the first sentence."]), f'"{s.sentences[0][:260]}"'
         if not 10 <= len(s.sentences[-1]) <= 260: return None
-        return s.r.choice(["How does the document end?", "What is the last sentence?"]), f'"{s.sentences[-1]}"'
+        return s.r.choice([f"How does {what} end?", f"How does {what} end?", "What is the last sentence?",
+                           "Quote the last sentence."]), f'"{s.sentences[-1]}"'
 
     def ask_function(s):
         if not s.functions: return None
         name, line, about = s.r.choice(s.functions)
         if about[1:2].islower() and s.r.random() < .5: about = about[0].lower() + about[1:]
-        q = s.r.choice([f"Which function is described like this: {about}?", f"Find the function: {about}.",
-                        f"Where is the function for this: {about}?", f"Where is {name} defined?"])
+        does = about[0].lower() + about[1:]
+        q = s.r.choice([f"Which function is described like this: {about}?", f"Which function is described like this: {about}?",
+                        f"Find the function: {about}.", f"Where is the function for this: {about}?",
+                        f"Where is {name} defined?"] + [f"Which function {does}?"] * does.split()[0].endswith("s"))
         return q, f'"{line}" ({s.path})' if s.path else f'"{line}"'
 
     def ask_absent(s, other):
