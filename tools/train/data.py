@@ -169,7 +169,7 @@ class Maker:
         is_prose = not p.functions
         kinds = [(.25 if p.facts else 0, p.ask_fact, "fact"), (.5, p.ask_quote, "quote"), (.06, p.ask_next, "next"),
                  (.1 * alone, p.ask_ends, "ends"), (.35 if p.functions else 0, p.ask_function, "function"),
-                 (.18, lambda: s.ask_absent(p), "absent"), (.16 * is_prose, lambda: s.ask_person(p), "person"),
+                 (.15, lambda: s.ask_absent(p), "absent"), (.16 * is_prose, lambda: s.ask_person(p), "person"),
                  (.22 * is_prose, lambda: s.ask_plain(p), "plain")]
         _, make, kind = s.r.choices(kinds, [w for w, _, _ in kinds])[0]
         found = make()
@@ -194,15 +194,13 @@ class Maker:
         elif r.random() < .4: text = " ".join(text.split())
         p = Passage(r, text, pool=pool)
         facts = planted.Planted(r, p)
-        p.text = facts.plant(p.text, int(math.exp(r.uniform(math.log(2), math.log(8 + size / 1200)))))
+        p.text = facts.plant(p.text, int(math.exp(r.uniform(math.log(2 + size / 30000), math.log(8 + size / 700)))))
         if not p.index(): return None
 
         def ask():
             k = r.random()
-            if k < .75:
-                found = facts.ask() if k < .52 else facts.ask_absent()
-                return (*found, ANSWER_KINDS["fact" if k < .52 else "absent"]) if found else None
-            return s.ask(p)
+            found = facts.ask() if k < .55 else facts.ask_absent() if k < .75 else None
+            return (*found, ANSWER_KINDS["fact" if k < .55 else "absent"]) if found else s.ask(p)
 
         return p.text, True, ask
 
@@ -313,7 +311,7 @@ class Maker:
         size = r.uniform(.3, 1) * most if room > 8000 and r.random() < LONG else math.exp(r.uniform(math.log(150), math.log(most)))
         size, k = int(CHARACTERS * size), r.random()
         make = s.story if k < STORIES and s.told and size < 60000 else s.tree if k < TREES and s.files_of_code and size > 2000 \
-            else s.files if k < FILES else s.needles if k < NEEDLES else s.one_document
+            else s.files if k < FILES else s.needles if k < NEEDLES + .1 * (room > 20000) else s.one_document
         made = make(size)
         if not made: return None
         text, disturbed, ask = made

@@ -56,7 +56,7 @@ BETWEEN = ["Nobody paid attention to it.", "So it was written down.", "That is a
 class Planted:
     """The facts of one passage p (passage.Passage, for its names, things and values)."""
 
-    def __init__(s, r, p): s.r, s.p, s.facts = r, p, []
+    def __init__(s, r, p): s.r, s.p, s.facts, s.asked, s.denied = r, p, [], set(), 0
 
     def person(s):
         name, k = s.p.person(), s.r.random()
@@ -96,21 +96,25 @@ class Planted:
         return "".join(out) + text[last:]
 
     def ask(s):
-        """(question, answer)"""
+        """(question, answer), or None where it was asked before."""
         if not s.facts: return None
         form, x = s.r.choice(s.facts)
-        answer = FORMS[form][2].format(**x)
-        return s.r.choice(FORMS[form][1]).format(**x), answer[0].upper() + answer[1:]
+        question, answer = s.r.choice(FORMS[form][1]).format(**x), FORMS[form][2].format(**x)
+        if question in s.asked: return None
+        s.asked.add(question)
+        return question, answer[0].upper() + answer[1:]
 
     def ask_absent(s):
-        """The same questions, of somebody or something else that stands there or does not: (question, answer) or None"""
-        if not s.facts: return None
+        """The same questions, of somebody or something else that stands there or does not: (question, answer) or None.
+        One to two answers at most: of absent things there are any number, and denying must not become the rule."""
+        if not s.facts or s.denied > len(s.asked) / 2: return None
         r = s.r
         form, x = r.choice(s.facts)
         x, other = dict(x), r.choice(s.facts)[1] if r.random() < .6 else s.slots()
         keys = s.needed(form)
         for k in r.sample(keys, r.randint(1, len(keys))) if keys != "wo" else r.choice(["w", "w", "o"]): x[k] = other[k]
         if any(s.key(form, x) == s.key(f, y) for f, y in s.facts): return None
+        s.denied += 1
         return r.choice(FORMS[form][1]).format(**x), f"The document does not {FORMS[form][3].format(**x)}."
 
 
