@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "engine/cpu/kernels.h"
+
 enum { CHUNK = 1024 };
 
 static float from_bits(uint32_t u)
@@ -59,10 +61,5 @@ void state_half_round(float *x, unsigned char *out, size_t n)
 
 void state_half_widen(const unsigned char *in, float *out, size_t n)
 {
-    uint32_t halves[CHUNK];
-    for (size_t at = 0; at < n; at += CHUNK) {
-        size_t count = n - at < CHUNK ? n - at : CHUNK;
-        for (size_t i = 0; i < count; i++, in += 2) halves[i] = in[0] | (uint32_t)in[1] << 8;
-        for (size_t i = 0; i < count; i++) out[at + i] = float_of(halves[i]);
-    }
+    cpu_kernels()->decode(quant_format(QUANT_F16), in, out, n);
 }

@@ -39,14 +39,14 @@ struct loader {
     const struct store_load *load;
     sqlite3 *db;
     struct blob_reader reader; /* of db */
-    struct piece *pieces;      /* the snapshot first: it takes longest */
+    struct piece *pieces;      /* the snapshot, then the rows */
     size_t count;
     int64_t snapshot;
     size_t failed; /* the piece that is damaged; SIZE_MAX: none */
 
     pthread_mutex_t mutex;           /* over what follows */
     pthread_cond_t opened, finished; /* work for readers; news from them */
-    struct slot slots[AHEAD];        /* of piece i: i % AHEAD */
+    struct slot slots[AHEAD + 1];    /* the last is the snapshot's */
     size_t n_open;                   /* pieces that may be read */
     size_t next_piece, next_part;    /* for the next reader that is free */
     size_t n_readers;                /* that live */
@@ -122,9 +122,14 @@ static size_t piece_units(const struct piece *piece)
     return parts ? parts : 1;
 }
 
+static size_t slot_of(size_t piece)
+{
+    return piece ? piece % AHEAD : AHEAD;
+}
+
 static struct store_blob slot_bytes(const struct loader *l, size_t piece)
 {
-    return (struct store_blob){l->slots[piece % AHEAD].data, l->pieces[piece].size};
+    return (struct store_blob){l->slots[slot_of(piece)].data, l->pieces[piece].size};
 }
 
 /* Waits for something to read; false when there will be nothing more. */
@@ -151,7 +156,7 @@ static int verify_piece(const struct loader *l, size_t piece, struct error *erro
 /* Whoever finishes the last part verifies the whole. */
 static void finish_unit(struct loader *l, const struct unit *u, bool good)
 {
-    struct slot *slot = &l->slots[u->piece % AHEAD];
+    struct slot *slot = &l->slots[slot_of(u->piece)];
     struct error ignored;
     pthread_mutex_lock(&l->mutex);
     slot->failed = slot->failed || !good;
@@ -210,11 +215,11 @@ static int slot_reserve(struct slot *slot, size_t size, struct error *error)
 static int open_piece(struct loader *l, struct error *error)
 {
     struct piece *piece = &l->pieces[l->n_open];
-    struct slot *slot = &l->slots[l->n_open % AHEAD];
+    struct slot *slot = &l->slots[slot_of(l->n_open)];
     int rc = blob_reader_size(&l->reader, &piece->from, &piece->size, error);
     if (rc == ERROR_STATE) l->failed = l->n_open;
     if (rc) return rc;
-    slot->data = l->load->room ? l->load->room(l->load->ctx, piece->size) : NULL;
+    slot->data = l->n_open && l->load->room ? l->load->room(l->load->ctx, piece->size) : NULL;
     if (!slot->data && (rc = slot_reserve(slot, piece->size, error))) return rc;
     if (!slot->data) slot->data = slot->own;
     slot->n_done = 0;
@@ -229,7 +234,7 @@ static int open_piece(struct loader *l, struct error *error)
 /* Waits until readers have read a piece; false when they could not. */
 static bool wait_ready(struct loader *l, size_t piece)
 {
-    const struct slot *slot = &l->slots[piece % AHEAD];
+    const struct slot *slot = &l->slots[slot_of(piece)];
     pthread_mutex_lock(&l->mutex);
     while (!slot->ready && l->n_readers) pthread_cond_wait(&l->finished, &l->mutex);
     bool good = slot->ready && !slot->failed;
@@ -256,14 +261,15 @@ static int hand_over(struct loader *l, size_t piece, struct error *error)
     return rc;
 }
 
+/* The snapshot is read first, for it takes longest, and handed over last: rows need not wait for it. */
 static int hand_over_all(struct loader *l, struct error *error)
 {
-    int rc = 0;
-    for (size_t i = 0; !rc && i < l->count; i++) {
+    int rc = open_piece(l, error);
+    for (size_t i = 1; !rc && i < l->count; i++) {
         while (!rc && l->n_open < l->count && l->n_open - i < AHEAD) rc = open_piece(l, error);
         if (!rc) rc = hand_over(l, i, error);
     }
-    return rc;
+    return rc ? rc : hand_over(l, 0, error);
 }
 
 /* No more than cores; the caller's own thread is mostly waiting. */
@@ -337,7 +343,7 @@ static void loader_free(struct loader *l)
 {
     blob_reader_close(&l->reader);
     sqlite3_close(l->db);
-    for (size_t i = 0; i < AHEAD; i++) free(l->slots[i].own);
+    for (size_t i = 0; i <= AHEAD; i++) free(l->slots[i].own);
     free(l->pieces);
     pthread_mutex_destroy(&l->mutex);
     pthread_cond_destroy(&l->opened);

@@ -125,7 +125,7 @@ struct store_load_times { /* seconds of all reading threads together */
     uint32_t threads;
     double read, verify;
 };
-/* Reads it: calls snapshot, then rows for each segment in order, the tail last; meanwhile the next ones are read and
+/* Reads it: calls rows for each segment in order, then for the tail, then snapshot; meanwhile the next ones are read and
  * checked by threads of the store's own. A callback's error ends the load and is returned. What proves damaged is
  * dropped, so that store_find_prefix then answers with the next best position. rows NULL: the caller has them, the
  * snapshot alone is read. */
@@ -133,7 +133,7 @@ struct store_load {
     int (*rows)(void *ctx, const void *bytes, size_t size, struct error *error);
     int (*snapshot)(void *ctx, const void *bytes, size_t size, struct error *error);
     void *ctx;
-    /* The others may be NULL. room: where a piece of that size is to be read, the load's until it has been handed over; NULL:
+    /* The others may be NULL. room: where rows of that size are to be read, the load's until it has been handed over; NULL:
      * into memory of the store's. Called on the caller's thread, in the order in which pieces are handed over. */
     void *(*room)(void *ctx, size_t size);
     /* The caller's own checksum of a piece, where it has one: called by several threads at once, before the piece's

@@ -143,7 +143,7 @@ static void test_rooms(void **state)
     struct store *store = store_with_state("rooms", &c);
     kit_ok(load_by(&c, store, error));
     assert_int_equal(c.taken, PIECES);
-    assert_int_equal(c.asked, PIECES);
+    assert_int_equal(c.asked, PIECES - 1); /* not for the snapshot */
     assert_int_equal(atomic_load(&c.verified), PIECES); /* each once */
     load(store, text, TOKENS);                          /* and it is what was saved */
     store_close(&store);

@@ -145,7 +145,7 @@ static int expect_snapshot(void *ctx, const void *bytes, size_t size, struct err
 {
     struct kit_expect *x = ctx;
     x->snapshots++;
-    if (x->at || size != x->snapshot_bytes)
+    if (x->at != x->count || size != x->snapshot_bytes)
         return error_set(error, ERROR_FAILED, "TEST: a snapshot of %zu bytes after %zu tokens", size, x->at);
     return compare(x, x->count, true, bytes, size, error);
 }
